@@ -1,0 +1,372 @@
+"""What an operator may set: one frozen `Config` of groups, and the refusal of anything else.
+
+Decides which settings exist, their units, defaults and bounds, and which combinations are unsafe. Unknown
+keys, missing trust material and unsafe combinations raise `ConfigError`: nothing starts on a guess.
+Must never read a clock, open a socket, or be changed once made; it is passed in, never global.
+
+Precedence: flag > environment (`AUTHZ_<FLAG>`) > file > default; `load` is given the merged overrides.
+Seconds are floats named `…_s`, sizes are integers named `…_bytes`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from authz.errors import ConfigError
+from authz.model import Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+KIB: Final = 1024
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+Bytes = Annotated[int, Field(gt=0, le=64 * 1024 * KIB)]
+
+
+class Group(BaseModel):
+    """A frozen set of settings that refuses keys it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Tls(Group):
+    """Server certificate and, for mutual TLS, who may connect."""
+
+    certificate: Path
+    """PEM chain."""
+    key: Path
+    """PEM private key; must not be readable by others."""
+    client_ca: Path | None = None
+    """PEM roots; when set, a client certificate is required."""
+    client_sans: tuple[str, ...] = ()
+    """URI or DNS SANs that may call; empty admits any certificate of `client_ca`."""
+
+
+class Listen(Group):
+    """Where the service answers."""
+
+    check: str = "127.0.0.1:9191"
+    """Address of ext_authz and ext_proc: `host:port`, `unix:///path` or `unix://@abstract`."""
+    diagnostics: str = "127.0.0.1:8282"
+    """Address of /metrics, /healthz and /readyz; empty switches it off."""
+    socket_mode: Annotated[int, Field(ge=0, le=0o777)] = 0o660
+    """Permissions of a Unix socket."""
+    transport: Literal["native", "grpcio"] = "native"
+    """`native` is grpc-go inside the extension; `grpcio` runs the same code under grpc.server."""
+    tls: Tls | None = None
+    """Needed on any address that is neither loopback nor a Unix socket."""
+    insecure_plaintext: bool = False
+    """Accept plaintext on other addresses. Anyone on that network may then ask and forge checks."""
+    reflection: bool = False
+    """Serve gRPC reflection."""
+
+    @model_validator(mode="after")
+    def _plaintext_is_local(self) -> Self:
+        if self.tls is None and not self.insecure_plaintext and not is_local(self.check):
+            message = f"plaintext on `{self.check}` would let that network forge checks: set listen.tls"
+            raise ValueError(message)
+        return self
+
+
+class Route(Group):
+    """One path that agents may call, and what stands behind it (contracts §3)."""
+
+    path: str | None = None
+    """Exact raw path without the query; nothing is normalised."""
+    path_prefix: str | None = None
+    """Instead of `path`: every raw path that begins with these bytes."""
+    host: str | None = None
+    """Only for this `:authority`; compared in lower case."""
+    protocol: Protocol = Protocol.MCP
+    server: str = ""
+    """`tool.server` in policy input; empty means the service's `policy.server`."""
+    methods: tuple[str, ...] = ()
+    """HTTP methods taken on an `http` route; empty means all but CONNECT and TRACE."""
+    templates: tuple[str, ...] = ()
+    """Path templates of an `http` route, such as `/v1/accounts/{id}`; the tool is named by the one that fits."""
+    deny_status: Literal[200, 403] | None = None
+    """HTTP status of a policy's refusal; 200 on MCP and 403 elsewhere unless set."""
+    origins: tuple[str, ...] = ()
+    """Values of `Origin` that are taken; a request without `Origin` is not a browser's and passes."""
+    max_body_bytes: Bytes = 256 * KIB
+    ext_proc: bool = False
+    """ext_proc stands behind this route's ext_authz, so sanitize can be applied."""
+    resource: str = ""
+    """This resource's identifier (RFC 9728), an absolute URL; empty derives it from the request."""
+    scopes: tuple[str, ...] = ()
+    """Scopes that every call on this route needs; also published as `scopes_supported`."""
+    upstream_auth: UpstreamAuth | Literal["none", "pass"] = "none"
+    """The tool's own credential. `pass` forwards the caller's, which MCP forbids for its servers."""
+    capabilities: tuple[str, ...] = ()
+    """What the tools behind this route can do; input for policies and kills."""
+    connector: str = ""
+    """The tool principal whose credential is used upstream."""
+    param_headers: dict[str, dict[str, str]] = Field(default_factory=dict)
+    """Tool name to {`Mcp-Param-` suffix: RFC 6901 pointer into its arguments} (`x-mcp-header` annotations)."""
+
+    @model_validator(mode="after")
+    def _one_path(self) -> Self:
+        if (self.path is None) == (self.path_prefix is None):
+            message = "a route has exactly one of path and path_prefix"
+            raise ValueError(message)
+        return self
+
+    @property
+    def refusal_status(self) -> int:
+        """HTTP status of a policy's refusal on this route."""
+        return self.deny_status or (200 if self.protocol is Protocol.MCP else 403)
+
+
+class UpstreamAuth(Group):
+    """A static credential for the tool, read from a file so that it is in no configuration."""
+
+    header: str
+    """Header to set, for example `authorization`."""
+    file: Path
+    """Its whole value; re-read when the file changes."""
+
+
+class Issuer(Group):
+    """One token issuer, its keys, and the tenants it may speak for."""
+
+    issuer: str
+    """Exact value of `iss`."""
+    audience: str
+    """Exact value of `aud`."""
+    jwks: str
+    """FILE or URL of its JWK Set (https, or http on loopback)."""
+    typ: str = "at+jwt"
+    """Exact `typ` of an access token (RFC 9068)."""
+    tenants: tuple[str, ...] | None = None
+    """Tenants that this issuer may name; None means any."""
+    rsa_algorithm: Literal["RS256", "PS256"] = "RS256"
+    """What an RSA key without `alg` verifies; a key has one algorithm."""
+
+
+class Policy(Group):
+    """Which policy answers, and how."""
+
+    paths: tuple[Path, ...] = ()
+    """Directories, .rego or data files, or one bundle archive."""
+    contract: Literal["agent", "envoy"] = "agent"
+    """`agent` is ours; `envoy` is drop-in for opa-envoy-plugin."""
+    entrypoint: str = ""
+    """Rule to ask; empty means `authz/decision`, or `envoy/authz/allow` under contract `envoy`."""
+    server: str = "default"
+    """`tool.server` where neither Envoy nor the route names one."""
+    evaluation_s: Seconds = 0.05
+    """Longest evaluation before it is cancelled."""
+    http_headers: tuple[str, ...] = ("user-agent",)
+    """Request headers that policies see; never `authorization` or `cookie`."""
+    watch_s: Annotated[float, Field(ge=0, le=3600)] = 1.0
+    """How often changed files are looked for; 0 never."""
+    opa_url: str = ""
+    """Ask an OPA server here instead of the engine inside (adapter of its own; slower)."""
+    dry_run: bool = False
+    """opa-envoy-plugin's `dry-run`: every policy answer becomes allow. Contract `envoy` only; warns."""
+    skip_request_body_parse: bool = False
+    """opa-envoy-plugin's `skip-request-body-parse`. Contract `envoy` only."""
+
+    @property
+    def rule(self) -> str:
+        """The entrypoint in force, without a leading slash."""
+        chosen = self.entrypoint or ("envoy/authz/allow" if self.contract == "envoy" else "authz/decision")
+        return chosen.strip("/").removeprefix("data.").replace(".", "/")
+
+
+class Revocation(Group):
+    """Where kills come from."""
+
+    source: str = "none"
+    """`none` serves without kills and says so everywhere; a Redis URL comes with the control plane."""
+
+
+class Audit(Group):
+    """The record of each decision."""
+
+    directory: Path | None = None
+    """Folder of `decisions-*.jsonl`; None keeps no record and warns."""
+    sync: Literal["group", "none"] = "group"
+    """`group` answers an allow only after its record is on the disk."""
+    record_inputs: Literal["masked", "off"] = "masked"
+    """Whether the policy input is kept, with secrets replaced."""
+    segment_bytes: Annotated[int, Field(ge=64 * KIB)] = 128 * KIB * KIB
+    """Size after which a new segment is begun."""
+
+
+class Telemetry(Group):
+    """Spans, metrics and logs."""
+
+    otlp_endpoint: str = ""
+    """OTLP/HTTP base URL; empty exports none. OTEL_EXPORTER_OTLP_ENDPOINT is honoured."""
+    traces: Path | None = None
+    """Also append spans to this file, one OTLP JSON object a line."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    service_name: str = "authz"
+
+
+class Limits(Group):
+    """Bounds, each with its unit."""
+
+    deadline_s: Seconds = 0.12
+    """Time to answer one check; below Envoy's default of 0.2 s."""
+    max_body_bytes: Bytes = 256 * KIB
+    """Largest body that is judged; a route may ask for less or more."""
+    max_message_bytes: Bytes = 8 * KIB * KIB
+    """Largest gRPC message; above every body limit on purpose (A20)."""
+    json_depth: Annotated[int, Field(ge=2, le=128)] = 32
+    json_keys: Annotated[int, Field(ge=16)] = 10_000
+    """Keys and items in one body."""
+    json_string_bytes: Bytes = 256 * KIB
+    """Longest string in one body."""
+    token_cache: Annotated[int, Field(ge=0, le=1_000_000)] = 10_000
+    """Verified tokens kept, by SHA-256."""
+    leeway_s: Annotated[float, Field(ge=0, le=60)] = 30.0
+    token_lifetime_s: Annotated[float, Field(gt=0, le=900)] = 900.0
+    jwks_stale_s: Annotated[float, Field(ge=0, le=3600)] = 3600.0
+    """How long keys are used after the last good fetch."""
+    jwks_refresh_s: Seconds = 300.0
+    stuck_calls: Annotated[int, Field(ge=1)] = 32
+    """Callbacks past their deadline before health goes NOT_SERVING."""
+    connections: Annotated[int, Field(ge=1)] = 20_000
+    streams: Annotated[int, Field(ge=1)] = 1_000
+    """Concurrent calls on one connection."""
+    drain_s: Seconds = 5.0
+
+
+class Control(Group):
+    """The control plane this sidecar belongs to; filled by a later release."""
+
+    url: str = ""
+
+
+class Config(Group):
+    """Everything, verified."""
+
+    version: Literal[1] = 1
+    listen: Listen = Listen()
+    routes: tuple[Route, ...] = (Route(path="/mcp"),)
+    issuers: tuple[Issuer, ...] = ()
+    policy: Policy = Policy()
+    revocation: Revocation = Revocation()
+    audit: Audit = Audit()
+    telemetry: Telemetry = Telemetry()
+    limits: Limits = Limits()
+    control: Control = Control()
+
+    def verify(self) -> None:
+        """Refuse to serve without the material that decisions rest on.
+
+        Raises:
+            ConfigError: no policy; no issuer under contract `agent`; a message limit below a body limit.
+        """
+        if not self.policy.paths and not self.policy.opa_url:
+            raise ConfigError("no policy is configured", remedy="give --policy PATH, or run `authz init` for one")
+        if self.policy.contract == "agent" and not self.issuers:
+            raise ConfigError(
+                "no token issuer is configured, so no caller could be known",
+                remedy="give --jwks, --issuer and --audience, or `issuers:` in the file",
+            )
+        if self.policy.dry_run and self.policy.contract != "envoy":
+            raise ConfigError("policy.dry_run exists under contract `envoy` only", remedy="use `mode: flag` in policy")
+        largest = max([self.limits.max_body_bytes, *(route.max_body_bytes for route in self.routes)])
+        if self.limits.max_message_bytes <= largest * 2:
+            raise ConfigError(
+                f"limits.max_message_bytes must be over twice the largest body limit ({largest})",
+                remedy="raise limits.max_message_bytes",
+            )
+
+
+def is_local(address: str) -> bool:
+    """Whether `address` is a Unix socket or a loopback address."""
+    if address.startswith("unix:"):
+        return True
+    host = address.rpartition(":")[0].strip("[]")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def load(path: Path | None = None, overrides: Mapping[str, Any] | None = None) -> Config:
+    """Read the file, lay the overrides (dotted key to value) over it, validate.
+
+    Raises:
+        ConfigError: unreadable, not YAML, unknown key (the nearest known one is named), wrong value.
+    """
+    document = _read(path) if path else {}
+    for dotted, value in (overrides or {}).items():
+        *groups, key = dotted.split(".")
+        target = document
+        for group in groups:
+            target = target.setdefault(group, {})
+            if not isinstance(target, dict):
+                raise ConfigError(f"{path}: `{group}` is not a group of settings")
+        target[key] = value
+    try:
+        return Config.model_validate(document)
+    except ValidationError as error:
+        raise ConfigError(_explain(error, path), remedy="see docs/reference/configuration.md") from None
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML that refuses a repeated key instead of keeping the last."""
+
+
+def _mapping(loader: _UniqueKeys, node: yaml.MappingNode) -> dict[Any, Any]:
+    seen: set[Any] = set()
+    for key_node, _ in node.value:
+        key = loader.construct_object(key_node, deep=True)
+        if key in seen:
+            raise ConfigError(f"line {key_node.start_mark.line + 1}: `{key}` is set twice")
+        seen.add(key)
+    return loader.construct_mapping(node, deep=True)
+
+
+_UniqueKeys.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        document = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)  # noqa: S506 - a SafeLoader, made stricter
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    if not isinstance(document, dict):
+        raise ConfigError(f"{path}: the file is not a mapping of settings")
+    return document
+
+
+def _explain(error: ValidationError, path: Path | None) -> str:
+    """Every problem on a line of its own: where, what, and the nearest known key. Values are never repeated."""
+    lines = []
+    for problem in error.errors(include_input=False, include_url=False):
+        where = ".".join(str(part) for part in problem["loc"]) or "(top)"
+        if problem["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(str(problem["loc"][-1]), _known_keys(Config), n=1, cutoff=0.5)
+            lines.append(f"unknown key `{where}`" + (f", did you mean `{near[0]}`?" if near else ""))
+        else:
+            lines.append(f"{where}: {problem['msg'].removeprefix('Value error, ')}")
+    return f"{path or 'configuration'}: " + "; ".join(lines)
+
+
+def _known_keys(model: type[BaseModel]) -> list[str]:
+    keys: list[str] = []
+    for name, field in model.model_fields.items():
+        keys.append(name)
+        for candidate in (field.annotation, *getattr(field.annotation, "__args__", ())):
+            if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+                keys += _known_keys(candidate)
+    return keys
+
+
+Route.model_rebuild()

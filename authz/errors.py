@@ -1,0 +1,95 @@
+"""What can go wrong, by whose fault it is. Every class carries a stable reason.
+
+    AuthzError
+    ├── ConfigError              the operator's: refuse to start (exit 2)
+    ├── InvalidRequestError      the caller's: becomes a deny with `reason`
+    ├── PolicyError              the policy's: becomes a deny with `reason`
+    ├── UnavailableError         a part of ours: becomes a deny with `reason` (exit 3)
+    └── BundleError              a candidate policy's: the last good revision stays
+
+Decides nothing. Messages are lower case, one line, without secrets, tokens or arguments; what a caller
+gives is named by position or type, never repeated. `pdp.py` turns the middle three into denials, so none
+of them ever reaches Envoy as a gRPC error.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from authz.reasons import Reason
+
+
+class AuthzError(Exception):
+    """The root. Never raised itself."""
+
+
+class ConfigError(AuthzError):
+    """The configuration is wrong or unsafe; nothing starts.
+
+    Args:
+        message: what is wrong and where (file, key).
+        remedy: what to do about it, one sentence.
+    """
+
+    def __init__(self, message: str, *, remedy: str = "") -> None:
+        super().__init__(message)
+        self.remedy = remedy
+
+
+class DenialError(AuthzError):
+    """The base of every error that ends one decision as a deny with a reason of its own."""
+
+    def __init__(self, reason: Reason, detail: str = "") -> None:
+        super().__init__(f"{reason.code}: {detail or reason.summary}")
+        self.reason = reason
+        self.detail = detail
+
+
+class InvalidRequestError(DenialError):
+    """The caller's request is refused.
+
+    Args:
+        reason: the row of the catalogue.
+        detail: says more for a person; names positions and types, never values.
+        offset: byte offset in the body, where one is known.
+        challenge: value of `WWW-Authenticate`, on 401 and insufficient scope.
+        message_id: the JSON-RPC id to echo, where it could be read.
+    """
+
+    def __init__(
+        self,
+        reason: Reason,
+        detail: str = "",
+        *,
+        offset: int | None = None,
+        challenge: str = "",
+        message_id: str | int | None = None,
+    ) -> None:
+        super().__init__(reason, detail)
+        self.offset = offset
+        self.challenge = challenge
+        self.message_id = message_id
+
+
+class PolicyError(DenialError):
+    """The policy gave no usable decision: undefined, wrong shape, failed, or too slow."""
+
+
+class UnavailableError(DenialError):
+    """A part that the decision needs is not available."""
+
+
+class BundleError(AuthzError):
+    """A candidate policy is refused; the active one stays.
+
+    Args:
+        message: what is wrong.
+        problems: one line each, "file:row: code: message", all that were found.
+    """
+
+    def __init__(self, message: str, *, problems: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.problems = tuple(problems)

@@ -1,0 +1,282 @@
+"""The values one decision is made of: what was asked, by whom, and what was answered.
+
+Decides nothing. Every value is frozen once made, so that what was judged, what was recorded and what
+was answered cannot drift apart. Nothing here performs I/O or reads a clock.
+
+Trusts: its makers. `edge/` makes a `Check`, `identity/` a `Principal`, `protocol/` a `ToolCall`,
+`policy/` a `Verdict`, and only `pdp.py` a `Decision`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
+JsonObject: TypeAlias = "dict[str, JsonValue]"
+
+EMPTY: Final[Mapping[str, str]] = MappingProxyType({})
+
+
+class Effect(StrEnum):
+    """What the policy says of a call (design §4)."""
+
+    ALLOW = "allow"
+    DENY = "deny"
+    SANITIZE = "sanitize"
+    APPROVAL_NEEDED = "approval_needed"
+
+
+class Status(StrEnum):
+    """What a SIEM alerts on; first-class in spans, metrics and records (requirement D3)."""
+
+    ALLOWED = "allowed"
+    SANITIZED = "sanitized"
+    POLICY_BLOCKED = "policy_blocked"
+    FLAGGED_FOR_REVIEW = "flagged_for_review"
+    APPROVAL_PENDING = "approval_pending"
+    LIMIT_EXCEEDED = "limit_exceeded"
+    REVOKED = "revoked"
+    UNAUTHENTICATED = "unauthenticated"
+    MALFORMED = "malformed"
+    ERROR = "error"
+
+
+class Phase(StrEnum):
+    """Which side of the call is judged: its arguments, its place in a list, or its result."""
+
+    CALL = "call"
+    LIST = "list"
+    RESULT = "result"
+
+
+class Mode(StrEnum):
+    """`FLAG` lets a refusal run and marks it for review (requirement D4)."""
+
+    BLOCK = "block"
+    FLAG = "flag"
+
+
+class Risk(StrEnum):
+    """Ordered by harm; a policy that says nothing means `DESTRUCTIVE`."""
+
+    READ = "read"
+    WRITE = "write"
+    DESTRUCTIVE = "destructive"
+
+
+class Protocol(StrEnum):
+    """What a route speaks; `PROXY` is a forward proxy that may also see CONNECT."""
+
+    MCP = "mcp"
+    HTTP = "http"
+    PROXY = "proxy"
+
+
+class Kind(StrEnum):
+    """How a message is judged: `HANDSHAKE` and `RESPONSE` pass with a valid token (contracts §3, §4)."""
+
+    CALL = "call"
+    LIST = "list"
+    HANDSHAKE = "handshake"
+    RESPONSE = "response"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One request as Envoy described it, before anything in it is believed.
+
+    `headers` has lower-case names; repeated headers are joined by "," as Envoy does. `path` is raw and
+    includes the query. `body` is None when Envoy sent none. `document` is the opa-envoy-plugin input
+    document and is set under contract `envoy` only.
+    """
+
+    request_id: str = ""
+    method: str = ""
+    path: str = ""
+    host: str = ""
+    scheme: str = ""
+    headers: Mapping[str, str] = EMPTY
+    body: bytes | None = None
+    source_address: str = ""
+    source_principal: str = ""
+    context: Mapping[str, str] = EMPTY
+    received_ns: int = 0
+    document: JsonObject | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Principal:
+    """Who calls, as a verified token says. Agents are known by (issuer, tenant, agent)."""
+
+    issuer: str
+    tenant: str
+    agent: str
+    subject: str
+    session: str = ""
+    scopes: tuple[str, ...] = ()
+    parents: tuple[str, ...] = ()
+    client: str = ""
+    jti_sha256: str = ""
+    expires_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tool:
+    """What is called. The key is (server, name): equal names on two servers are two tools (C19)."""
+
+    server: str
+    name: str
+    protocol: Protocol
+    method: str
+    capabilities: tuple[str, ...] = ()
+    connector: str = ""
+    pinned: bool = False
+    digest: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolCall:
+    """One call, parsed strictly from the caller's bytes.
+
+    `args_pointer` is the RFC 6901 pointer of `args` inside the body, so that a redaction planned on
+    `args` can be applied to the body. `mirrors` maps an `Mcp-Param-*` header (lower case) to the pointer
+    of the argument it repeats. `simple_json` is True when the arguments hold ASCII keys and no floats,
+    which makes sorted JSON and RFC 8785 the same bytes.
+    """
+
+    tool: Tool
+    kind: Kind = Kind.CALL
+    phase: Phase = Phase.CALL
+    args: JsonObject = field(default_factory=dict)
+    args_pointer: str = ""
+    message_id: str | int | None = None
+    notification: bool = False
+    protocol_version: str = ""
+    mcp_session: str = ""
+    idempotency_key: str = ""
+    mirrors: Mapping[str, str] = EMPTY
+    traceparent: str = ""
+    body_sha256: str = ""
+    simple_json: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Redaction:
+    """Replace the value at `path` (RFC 6901, relative to the arguments), or only what `pattern` (RE2) matches."""
+
+    path: str
+    replacement: str
+    pattern: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalRequest:
+    """Who may approve, how many of them, and for how long the request stands (seconds)."""
+
+    approvers: tuple[str, ...]
+    quorum: int
+    ttl_s: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Charge:
+    """An amount to reserve from a named budget before the call runs."""
+
+    budget: str
+    amount: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeaderChanges:
+    """What the policy changes on the way to the tool. `response` goes to the caller; contract `envoy` only."""
+
+    upsert: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    remove: tuple[str, ...] = ()
+    response: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    query_set: tuple[tuple[str, str], ...] = ()
+    query_remove: tuple[str, ...] = ()
+
+
+NO_HEADER_CHANGES: Final = HeaderChanges()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What the policy said, after strict interpretation and before anything was enforced.
+
+    `http_status`, `body` and `metadata` are opa-envoy-plugin's and stay unset under contract `agent`.
+    """
+
+    effect: Effect
+    reason: str = ""
+    message: str = ""
+    rules: tuple[str, ...] = ()
+    risk: Risk = Risk.DESTRUCTIVE
+    mode: Mode = Mode.BLOCK
+    redactions: tuple[Redaction, ...] = ()
+    approval: ApprovalRequest | None = None
+    charges: tuple[Charge, ...] = ()
+    headers: HeaderChanges = NO_HEADER_CHANGES
+    tags: Mapping[str, JsonValue] = field(default_factory=dict)
+    http_status: int | None = None
+    body: str | None = None
+    metadata: Mapping[str, JsonValue] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revision:
+    """The policy that answered: requirement P2 names each of these on every decision."""
+
+    revision: str = ""
+    bundle_id: str = ""
+    change_id: str = ""
+    rollout: str = ""
+    wave: str = ""
+
+
+NO_REVISION: Final = Revision()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """The answer to one check. Made by `pdp.py` only.
+
+    `effect` is what was decided, `enforced` what is done about it; they differ in flag mode and never
+    otherwise. `latency_us` has one entry for each step that ran. `input_json` and `result_json` are the
+    bytes the engine read and wrote, kept for the record so that nothing is serialised twice.
+    """
+
+    id: str
+    effect: Effect
+    enforced: Effect
+    status: Status
+    reason: str
+    message: str
+    next_step: str = ""
+    http_status: int = 200
+    rpc_code: int = 0
+    challenge: str = ""
+    mode: Mode = Mode.BLOCK
+    verdict: Verdict | None = None
+    principal: Principal | None = None
+    call: ToolCall | None = None
+    revision: Revision = NO_REVISION
+    input_json: bytes = b""
+    result_json: bytes = b""
+    hidden: tuple[str, ...] = ()
+    timestamp_ns: int = 0
+    trace_id: str = ""
+    span_id: str = ""
+    parent_span_id: str = ""
+    latency_us: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def forwards(self) -> bool:
+        """True when the call goes on to the tool, whole or sanitized."""
+        return self.enforced in (Effect.ALLOW, Effect.SANITIZE)

@@ -1,0 +1,256 @@
+"""The catalogue of reason codes: every way this system itself says no, in one table.
+
+Decides how each refusal reads to a caller: HTTP status, JSON-RPC code, `Status`, and what to do next.
+A policy's own reason codes are passed verbatim and are not listed here. Codes are stable: they reach
+records, metrics, headers and clients, so a row may be added but never renamed.
+
+`docs/reference/reason-codes.md` is generated from this table. Sources: the attack catalogue for names;
+MCP 2026-07-28 and JSON-RPC 2.0 for the protocol's own codes; RFC 6750 and RFC 9728 for 401 and 403.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from authz.model import Status
+
+PARSE_ERROR: Final = -32700
+INVALID_REQUEST: Final = -32600
+INVALID_PARAMS: Final = -32602
+HEADER_MISMATCH_CODE: Final = -32020
+UNSUPPORTED_VERSION_CODE: Final = -32022
+REFUSED: Final = 4000
+"""Our JSON-RPC code where MCP has none; outside the reserved range -32768..-32000."""
+POLICY_DENIED: Final = 4030
+APPROVAL_NEEDED: Final = 4031
+LIMIT_EXCEEDED: Final = 4290
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One row: the stable code, how it is answered, and two sentences for a person or a model."""
+
+    code: str
+    http_status: int
+    rpc_code: int
+    status: Status
+    summary: str
+    next_step: str
+
+
+CATALOGUE: Final[dict[str, Reason]] = {}
+
+
+def _reason(  # noqa: PLR0917 - one row of a table
+    code: str, http_status: int, rpc_code: int, status: Status, summary: str, next_step: str
+) -> Reason:
+    row = Reason(code, http_status, rpc_code, status, summary, next_step)
+    CATALOGUE[code] = row
+    return row
+
+
+def _malformed(code: str, http_status: int, summary: str, next_step: str, rpc_code: int = REFUSED) -> Reason:
+    return _reason(code, http_status, rpc_code, Status.MALFORMED, summary, next_step)
+
+
+def _token(code: str, summary: str, next_step: str = "Get a new access token from the issuer and retry.") -> Reason:
+    return _reason(code, 401, REFUSED, Status.UNAUTHENTICATED, summary, next_step)
+
+
+def _error(code: str, summary: str, next_step: str, http_status: int = 403) -> Reason:
+    return _reason(code, http_status, REFUSED, Status.ERROR, summary, next_step)
+
+
+_RETRY = "Retry later; if it persists, tell the operator the decision id."
+_OPERATOR = "Tell the operator the decision id."
+_REWRITE = "Correct the request and retry."
+
+# The service itself
+SYS_INTERNAL = _error("SYS_INTERNAL", "the decision service failed", _RETRY)
+SYS_DEADLINE = _error("SYS_DEADLINE", "no decision was reached within the deadline", _RETRY)
+SYS_OVERLOAD = _error("SYS_OVERLOAD", "the decision service is shedding load", _RETRY)
+SYS_CALLER = _reason(
+    "SYS_CALLER", 403, REFUSED, Status.UNAUTHENTICATED, "the message is not a check from a known proxy", _OPERATOR
+)
+AUDIT_UNAVAILABLE = _error("AUDIT_UNAVAILABLE", "the decision could not be recorded", _RETRY)
+
+# The envelope: what Envoy handed over
+METHOD_UNKNOWN = _malformed("METHOD_UNKNOWN", 405, "the HTTP method is not served on this route", _REWRITE)
+PATH_UNKNOWN = _reason(
+    "PATH_UNKNOWN",
+    403,
+    REFUSED,
+    Status.MALFORMED,
+    "no configured route has exactly this path",
+    "Use the path as configured, byte for byte.",
+)
+ORIGIN = _reason(
+    "ORIGIN",
+    403,
+    REFUSED,
+    Status.MALFORMED,
+    "the Origin header is not on this route's allow-list",
+    "Call from a listed origin, or ask the operator to list this one.",
+)
+HEADER_BYTES = _malformed("HEADER_BYTES", 400, "a header that decides holds bytes outside visible ASCII", _REWRITE)
+HEADER_DUPLICATE = _malformed("HEADER_DUPLICATE", 400, "a header that may come once came more than once", _REWRITE)
+CONTENT_TYPE = _malformed("CONTENT_TYPE", 415, "the content type is not the one this route takes", _REWRITE)
+CONTENT_ENCODING = _malformed(
+    "CONTENT_ENCODING", 415, "an encoded request body cannot be judged", "Send the body without content-encoding."
+)
+MCP_BODY_MISSING = _malformed(
+    "MCP_BODY_MISSING",
+    400,
+    "the check carries no body",
+    "Send the message as the body; if it was sent, the proxy needs with_request_body.",
+    INVALID_REQUEST,
+)
+MCP_BODY_UPGRADE = _reason(
+    "MCP_BODY_UPGRADE",
+    403,
+    REFUSED,
+    Status.MALFORMED,
+    "an upgrade request hides its body from inspection",
+    "Send a plain POST without upgrade headers.",
+)
+MCP_BODY_PARTIAL = _malformed(
+    "MCP_BODY_PARTIAL",
+    413,
+    "only a part of the body reached the decision service",
+    "Send a smaller message; operators: raise max_request_bytes and keep allow_partial_message off.",
+)
+MCP_BODY_LENGTH = _malformed("MCP_BODY_LENGTH", 400, "content-length differs from the bytes received", _REWRITE)
+MCP_BODY_AMBIGUOUS = _malformed(
+    "MCP_BODY_AMBIGUOUS", 400, "the check carries two different bodies", "Operators: set pack_as_bytes."
+)
+MCP_BODY_TOO_LARGE = _malformed("MCP_BODY_TOO_LARGE", 413, "the body is over the limit", "Send a smaller message.")
+
+# JSON (RFC 8259, I-JSON RFC 7493)
+JSON_SYNTAX = _malformed("JSON_SYNTAX", 400, "the body is not JSON", _REWRITE, PARSE_ERROR)
+JSON_ENCODING = _malformed("JSON_ENCODING", 400, "the body is not UTF-8 without a BOM", _REWRITE, PARSE_ERROR)
+JSON_TRAILING = _malformed("JSON_TRAILING", 400, "bytes follow the JSON value", _REWRITE, PARSE_ERROR)
+JSON_DUP_KEY = _malformed("JSON_DUP_KEY", 400, "an object repeats a key", _REWRITE, PARSE_ERROR)
+JSON_KEY_FOLD = _malformed(
+    "JSON_KEY_FOLD", 400, "a key equals a protocol key only after case folding", _REWRITE, INVALID_REQUEST
+)
+JSON_NUMBER = _malformed("JSON_NUMBER", 400, "a number is not a JSON number", _REWRITE, PARSE_ERROR)
+JSON_NUMBER_RANGE = _malformed(
+    "JSON_NUMBER_RANGE",
+    400,
+    "a number cannot be held exactly (I-JSON)",
+    "Send large numbers as strings.",
+    PARSE_ERROR,
+)
+JSON_TEXT = _malformed(
+    "JSON_TEXT", 400, "a string holds a lone surrogate or a forbidden character", _REWRITE, PARSE_ERROR
+)
+JSON_DEPTH = _malformed("JSON_DEPTH", 400, "the JSON is nested too deeply", _REWRITE, PARSE_ERROR)
+JSON_SIZE = _malformed("JSON_SIZE", 400, "the JSON has too many keys, items or characters", _REWRITE, PARSE_ERROR)
+
+# JSON-RPC and MCP
+MCP_BATCH = _malformed(
+    "MCP_BATCH", 400, "batches are not part of MCP", "Send each message as a request of its own.", INVALID_REQUEST
+)
+MCP_ENVELOPE = _malformed("MCP_ENVELOPE", 400, "the message is not a JSON-RPC 2.0 request", _REWRITE, INVALID_REQUEST)
+MCP_RESPONSE = _malformed(
+    "MCP_RESPONSE",
+    400,
+    "a response frame is taken only inside a session",
+    "Send Mcp-Session-Id with it, on a revision before 2026-07-28.",
+    INVALID_REQUEST,
+)
+MCP_METHOD_UNKNOWN = _reason(
+    "MCP_METHOD_UNKNOWN", 403, REFUSED, Status.MALFORMED, "the method is not one of MCP's", _REWRITE
+)
+MCP_PARAMS = _malformed("MCP_PARAMS", 400, "the parameters have the wrong shape", _REWRITE, INVALID_PARAMS)
+HEADER_MISMATCH = _malformed(
+    "HEADER_MISMATCH", 400, "a mirrored header disagrees with the body", _REWRITE, HEADER_MISMATCH_CODE
+)
+MCP_VERSION = _malformed(
+    "MCP_VERSION",
+    400,
+    "the protocol version is missing, unknown or contradicted",
+    "Use 2025-06-18, 2025-11-25 or 2026-07-28.",
+    UNSUPPORTED_VERSION_CODE,
+)
+TOOL_UNKNOWN = _reason(
+    "TOOL_UNKNOWN", 403, INVALID_PARAMS, Status.POLICY_BLOCKED, "no such tool", "List the tools and use one of them."
+)
+
+# Plain HTTP
+HTTP_PATH = _malformed("HTTP_PATH", 400, "the path cannot be decoded without ambiguity", _REWRITE)
+HTTP_QUERY = _malformed("HTTP_QUERY", 400, "the query cannot be decoded without ambiguity", _REWRITE)
+HTTP_FORM = _malformed("HTTP_FORM", 400, "the form body cannot be decoded without ambiguity", _REWRITE)
+
+# Tokens (RFC 6750, RFC 8725, RFC 9068)
+TOKEN_MISSING = _token("TOKEN_MISSING", "no bearer token", "Get an access token; the challenge names where.")
+TOKEN_MULTIPLE = _token("TOKEN_MULTIPLE", "more than one token")
+TOKEN_MALFORMED = _token("TOKEN_MALFORMED", "the token is not a compact JWS")
+TOKEN_SIZE = _token("TOKEN_SIZE", "the token is over 8 KiB")
+TOKEN_HEADER = _token("TOKEN_HEADER", "the token's header has a parameter that is not allowed")
+TOKEN_ALG = _token("TOKEN_ALG", "the token's algorithm is not the key's")
+TOKEN_KID = _token("TOKEN_KID", "no published key has the token's kid")
+TOKEN_SIGNATURE = _token("TOKEN_SIGNATURE", "the token's signature does not verify")
+TOKEN_TYP = _token("TOKEN_TYP", "the token is not an access token")
+TOKEN_CLAIMS = _token("TOKEN_CLAIMS", "a required claim is missing or has the wrong type")
+TOKEN_ISSUER = _token("TOKEN_ISSUER", "the token's issuer is not trusted here")
+TOKEN_AUD = _token("TOKEN_AUD", "the token was issued for another audience")
+TOKEN_TENANT = _token("TOKEN_TENANT", "the issuer may not name this tenant")
+TOKEN_EXPIRED = _token("TOKEN_EXPIRED", "the token has expired")
+TOKEN_NOT_YET = _token("TOKEN_NOT_YET", "the token is not valid yet")
+TOKEN_LIFETIME = _token("TOKEN_LIFETIME", "the token lives longer than 900 s")
+TOKEN_BINDING = _token("TOKEN_BINDING", "the token is bound to a key that was not shown")
+JWKS_UNAVAILABLE = _token("JWKS_UNAVAILABLE", "the issuer's keys are not available", _RETRY)
+CLOCK_STEP = _token("CLOCK_STEP", "the clock stepped; tokens cannot be judged", _OPERATOR)
+SCOPE = _reason(
+    "SCOPE",
+    403,
+    REFUSED,
+    Status.POLICY_BLOCKED,
+    "the token lacks a scope that this call needs",
+    "Get a token with the scopes in the challenge.",
+)
+
+# Revocation, approvals, budgets
+REVOKED = _reason("REVOKED", 403, REFUSED, Status.REVOKED, "a kill covers this call", _OPERATOR)
+KILL_STALE = _error("KILL_STALE", "the list of kills is too old to trust", _RETRY)
+APPROVAL_INVALID = _reason(
+    "APPROVAL_INVALID",
+    403,
+    REFUSED,
+    Status.POLICY_BLOCKED,
+    "no approval can be redeemed here",
+    "Ask for the approval again.",
+)
+BUDGET_UNAVAILABLE = _error("BUDGET_UNAVAILABLE", "the budget that the policy charges is not available", _RETRY)
+
+# Policy
+POLICY_UNDEFINED = _error("POLICY_UNDEFINED", "the policy gives no decision for this call", _OPERATOR)
+POLICY_TYPE = _error("POLICY_TYPE", "the policy's decision has the wrong shape", _OPERATOR)
+POLICY_ERROR = _error("POLICY_ERROR", "the policy failed while it was evaluated", _OPERATOR)
+POLICY_TIMEOUT = _error("POLICY_TIMEOUT", "the policy took too long", _OPERATOR)
+POLICY_UNAVAILABLE = _error("POLICY_UNAVAILABLE", "the policy engine is not available", _RETRY)
+POLICY_DENY = _reason(
+    "POLICY_DENY",
+    403,
+    POLICY_DENIED,
+    Status.POLICY_BLOCKED,
+    "the policy denies this call",
+    "Do not repeat the call unchanged.",
+)
+POLICY_BODY_TRUNCATED = _error(
+    "POLICY_BODY_TRUNCATED",
+    "the body was truncated and the policy does not read input.truncated_body",
+    "Operators: buffer whole bodies, or let the policy decide on truncated ones.",
+)
+
+# Sanitize
+SANITIZE_UNAVAILABLE = _error(
+    "SANITIZE_UNAVAILABLE",
+    "the call may run only sanitized, and nothing behind this check can rewrite the body",
+    "Remove the sensitive values and retry; operators: put ext_proc behind ext_authz.",
+)
+SANITIZE_NOT_APPLIED = _error("SANITIZE_NOT_APPLIED", "a planned redaction was not applied", _OPERATOR)
+REDACT_FAILED = _error("REDACT_FAILED", "the body could not be redacted", _RETRY, 502)
+BODY_CHANGED = _error("BODY_CHANGED", "the body changed after it was judged", _OPERATOR)
