@@ -1,0 +1,46 @@
+"""The build hook: compiles the Go extension and adds to a wheel the folders that commands need at run time.
+
+It never builds a pure wheel and never fetches a compiler by itself: where one is missing it names the wheel that holds
+one, and the installer fetches that. It trusts the source tree it stands in.
+"""
+
+from __future__ import annotations
+
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+from hatchling.builders.wheel import WheelBuilderConfig
+from packaging.tags import platform_tags
+
+sys.path.insert(0, str(Path(__file__).parent))  # a build front end runs this file alone, outside the source tree
+
+from tools.toolchain import build_library, missing_groups
+
+
+class NativeBuildHook(BuildHookInterface[WheelBuilderConfig]):
+    """Makes each wheel a platform wheel with the extension in it; editable installs get it in the source tree."""
+
+    def dependencies(self) -> list[str]:
+        """The requirements for the wheels that stand in for missing compilers."""
+        groups = tomllib.loads(Path(self.root, "pyproject.toml").read_text())["dependency-groups"]
+        return [requirement for group in missing_groups() for requirement in groups[group]]
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Compile and describe the wheel. `version` is hatchling's word for `standard` or `editable`.
+
+        Raises:
+            SystemExit: a compiler or the Go source is missing.
+            subprocess.CalledProcessError: Go refused the sources.
+        """
+        root = Path(self.root)
+        library = build_library(root)
+        if version == "editable":
+            return
+        build_data["pure_python"] = False
+        # cffi's ABI mode depends on the platform's C library, not on a version of CPython.
+        build_data["tag"] = f"py3-none-{next(platform_tags())}"
+        build_data["artifacts"].append(library.relative_to(root).as_posix())
+        build_data["force_include"].update({folder: f"authz/_share/{folder}" for folder in self.config["share"]})
