@@ -1,0 +1,99 @@
+# METADATA
+# title: Detectors of sensitive values in text
+# description: |
+#   Each class has a pattern in RE2, which is also the pattern of its redaction, and where a pattern alone would cry
+#   wolf a check of the matches: Luhn for cards, mod 97 for IBAN, variety of characters for secrets that are known only
+#   by the name they are assigned to. A detector is a net and not a wall: text that its writer means to hide (spelt out,
+#   encrypted, split over calls) passes.
+# scope: package
+package authzlib.detectors
+
+import data.authzlib.checksums
+
+# METADATA
+# title: The pattern of each class
+# scope: document
+patterns := {
+	"aws_access_key": `(?:A3T[A-Z0-9]|ABIA|ACCA|AKIA|ASIA)[A-Z0-9]{16}`,
+	"github_token": `gh[pousr]_[A-Za-z0-9]{36,255}|github_pat_[A-Za-z0-9_]{22,255}`,
+	"slack_token": `xox[abeoprs]-[A-Za-z0-9-]{10,}|xapp-[A-Za-z0-9-]{10,}`,
+	"jwt": `eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*`,
+	"bearer_token": `(?i)bearer[ \t]+[a-z0-9._~+/-]{16,}=*`,
+	"private_key": `(?s)-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----.*?(?:-----END [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----|$)`,
+	"assigned_secret": concat("", [
+		`(?i)(?:api[_-]?key|access[_-]?key|account[_-]?key|secret(?:[_-]?key)?|token|passw(?:or)?d|passphrase|pwd|credentials?)`,
+		`["']?[ \t]*(?:=|:|:=|=>)[ \t]*["']?[^\s"',;]{10,}`,
+	]),
+	"payment_card": `[2-6][0-9]{3}[ -]?(?:[0-9]{4}[ -]?[0-9]{4}[ -]?[0-9]{1,7}|[0-9]{6}[ -]?[0-9]{4,5})`,
+	"iban": `(?i)[a-z]{2}[0-9]{2}(?:[ -]?[a-z0-9]{4}){2,7}(?:[ -]?[a-z0-9]{1,3})?`,
+	"ssn": `(?:\b|[A-Za-z_])(?:00[1-9]|0[1-9][0-9]|[1-57-8][0-9]{2}|6(?:[0-57-9][0-9]|6[0-57-9]))[ -](?:0[1-9]|[1-9][0-9])[ -](?:000[1-9]|00[1-9][0-9]|0[1-9][0-9]{2}|[1-9][0-9]{3})(?:\b|[A-Za-z_])`,
+	"email": `[A-Za-z0-9._%+-]+@(?:[A-Za-z0-9-]+\.)+[A-Za-z]{2,63}`,
+}
+
+# METADATA
+# title: The classes that are credentials
+# scope: document
+secrets := {
+	"aws_access_key",
+	"github_token",
+	"slack_token",
+	"jwt",
+	"bearer_token",
+	"private_key",
+	"assigned_secret",
+}
+
+# METADATA
+# title: The classes found in a text
+# description: |
+#   Returns those of `classes` that the text holds. A class that does not exist is found in every text, so that a
+#   misspelt one is seen at once and lets nothing through.
+# scope: document
+found(text, classes) := {class |
+	some class in classes
+	_holds(class, text)
+}
+
+# METADATA
+# title: A secret by the name of its field
+# description: Is true when the key names a credential and the value has the variety of one.
+# scope: document
+names_secret(key, value) if {
+	regex.match(_secret_key, key)
+	_varied(value)
+}
+
+_secret_key := concat("", [
+	`(?i)^(?:(?:aws[_-]?)?secret[_-]?access[_-]?key|(?:client[_-]?)?secret(?:[_-]?key)?|(?:api|access|private)[_-]?key`,
+	`|(?:(?:access|auth|bearer|id|refresh)[_-]?)?token|passw(?:or)?d|passphrase|pwd|authorization)$`,
+])
+
+_holds(class, text) if {
+	regex.match(patterns[class], text)
+	_confirmed(class, text)
+}
+
+_holds(class, _) if not patterns[class]
+
+_confirmed("payment_card", text) if {
+	some match in regex.find_n(patterns.payment_card, text, -1)
+	checksums.luhn(regex.replace(match, `[ -]`, ""))
+}
+
+_confirmed("iban", text) if {
+	some match in regex.find_n(patterns.iban, text, -1)
+	checksums.iban(upper(regex.replace(match, `[ -]`, "")))
+}
+
+_confirmed("assigned_secret", text) if {
+	some match in regex.find_n(patterns.assigned_secret, text, -1)
+	_varied(regex.find_n(`[^\s"':=>]+=*$`, match, 1)[0])
+}
+
+_confirmed(class, _) if not class in {"payment_card", "iban", "assigned_secret"}
+
+# Ten different characters, a digit among them: `password: see the handbook` is prose, `password=Xk29...` is not.
+_varied(value) if {
+	regex.match(`[0-9]`, value)
+	count({character | some character in split(value, "")}) >= 10
+}
