@@ -1,0 +1,155 @@
+"""The record of one decision: one JSON line that says what was asked, by whom, and what was answered.
+
+Decides which fields a record has (`FIELDS`) and what in it is masked. Must never hold a token, a credential header or
+an unmasked secret, and must never span two lines: every text is JSON, so a newline or an escape sequence in a tool's
+name stays escaped (attack J12). What is unknown is absent, never null: a refusal before policy has no input.
+
+Trusts the `Decision` it is given. Pure: the same decision makes the same bytes. Appending them is the extension's.
+
+Names are OPA's decision log where it has them (`decision_id`, `labels`, `bundles`, `path`, `input`, `result`,
+`masked`, `metrics`, `requested_by`, `timestamp`, `trace_id`, `span_id`), ours elsewhere.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import orjson
+
+from authz.errors import ConfigError
+from authz.model import Principal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from authz.audit.masking import Masker
+    from authz.model import Check, Decision, Revision, ToolCall
+
+SCHEMA: Final = "authz.decision/v1"
+REQUIRED_LABELS: Final = ("id", "version", "revocation")
+"""Which service wrote this, and whether kills could reach it (`revocation: none` is said in every record)."""
+POLICY_STEP: Final = "policy"
+"""The step of `Decision.latency_us` that is OPA's `timer_rego_query_eval_ns`."""
+
+_NOBODY: Final = Principal(issuer="", tenant="", agent="", subject="")
+
+# The caller's verified identity stands in the record by name; masking it inside the input would hide nothing.
+_KEPT: Final = ("/input/agent",)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordWriter:
+    """Writes records of one service.
+
+    Args:
+        labels: `REQUIRED_LABELS` and whatever else tells this service from others.
+        entrypoint: the rule that is asked, such as `authz/decision`.
+        masker: masks input, result and every other text that a caller or a policy wrote.
+        args_digest: `sha256:` and the digest of a call's arguments in RFC 8785 form.
+        inputs: `off` leaves the policy input out.
+
+    Raises:
+        ConfigError: a required label is missing.
+    """
+
+    labels: Mapping[str, str]
+    entrypoint: str
+    masker: Masker
+    args_digest: Callable[[ToolCall], str]
+    inputs: Literal["masked", "off"] = "masked"
+    _constant: bytes = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        missing = [label for label in REQUIRED_LABELS if label not in self.labels]
+        if missing:
+            raise ConfigError(f"records lack the label {missing[0]}", remedy="set it where the writer is made")
+        constant = orjson.dumps({"schema": SCHEMA, "labels": dict(self.labels), "path": self.entrypoint})
+        object.__setattr__(self, "_constant", constant[:-1] + b",")
+
+    def record(self, check: Check, decision: Decision) -> bytes:
+        """The record, without a newline at its end."""
+        claimed, masked = self.masker.mask(orjson.dumps(self._claimed(decision)), keep=_KEPT)
+        known = orjson.dumps(self._known(check, decision, masked))
+        # INVARIANT: three objects, none empty and no name in two of them, so they join as text.
+        return b"".join((self._constant, known[1:-1], b",", claimed[1:]))
+
+    def _known(self, check: Check, decision: Decision, masked: tuple[str, ...]) -> dict[str, Any]:
+        """What this system says: nothing here is text of the caller's choice, beyond a verified identity."""
+        call, verdict, principal = decision.call, decision.verdict, decision.principal or _NOBODY
+        fields = {
+            "decision_id": decision.id,
+            "timestamp": rfc3339(decision.timestamp_ns),
+            "status": decision.status,
+            "effect": decision.effect,
+            "enforced": decision.enforced,
+            "mode": decision.mode,
+            "phase": call and call.phase,
+            "risk": verdict and verdict.risk,
+            "tenant": principal.tenant,
+            "agent": principal.agent,
+            "subject": principal.subject,
+            "session": principal.session,
+            "jti_sha256": principal.jti_sha256,
+            "parents": principal.parents,
+            "args_digest": call and self.args_digest(call),
+            "masked": masked,
+            "latency_us": decision.latency_us and dict(decision.latency_us),
+            "metrics": decision.latency_us and _metrics(decision.latency_us),
+            "trace_id": decision.trace_id,
+            "span_id": decision.span_id,
+            "requested_by": check.source_address,
+        }
+        return {name: value for name, value in fields.items() if value} | _revision(decision.revision)
+
+    def _claimed(self, decision: Decision) -> dict[str, Any]:
+        """What a caller or a policy wrote, and so may hold a secret."""
+        claimed: dict[str, Any] = {"reason": decision.reason}
+        if decision.call:
+            tool = decision.call.tool
+            claimed["tool"] = {"server": tool.server, "name": tool.name, "method": tool.method}
+            if decision.call.idempotency_key:
+                claimed["idempotency_key"] = decision.call.idempotency_key
+        if decision.verdict and decision.verdict.rules:
+            claimed["rules"] = decision.verdict.rules
+        if decision.hidden:
+            claimed["hidden"] = decision.hidden
+        if decision.input_json and self.inputs == "masked":
+            claimed["input"] = orjson.Fragment(decision.input_json)
+        if decision.result_json:
+            claimed["result"] = orjson.Fragment(decision.result_json)
+        return claimed
+
+
+def rfc3339(unix_ns: int) -> str:
+    """UTC with nanoseconds (RFC 3339 section 5.6), which `datetime` alone would round away."""
+    seconds, nanoseconds = divmod(unix_ns, 1_000_000_000)
+    return f"{_second(seconds)}.{nanoseconds:09d}Z"
+
+
+@functools.lru_cache(maxsize=2)  # thousands of records share a second
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat()[:19]
+
+
+@functools.lru_cache(maxsize=8)  # revisions change when policy is rolled out, not by call
+def _revision(revision: Revision) -> dict[str, Any]:
+    fields = {
+        "revision": revision.revision,
+        "bundle_id": revision.bundle_id,
+        "change_id": revision.change_id,
+        "rollout": revision.rollout,
+        "wave": revision.wave,
+        "bundles": revision.bundle_id and {revision.bundle_id: {"revision": revision.revision}},
+    }
+    return {name: value for name, value in fields.items() if value}
+
+
+def _metrics(latency_us: Mapping[str, int]) -> dict[str, int]:
+    """OPA's timer names, so that what reads its decision logs reads ours."""
+    metrics = {"timer_server_handler_ns": sum(latency_us.values()) * 1000}
+    if POLICY_STEP in latency_us:
+        metrics["timer_rego_query_eval_ns"] = latency_us[POLICY_STEP] * 1000
+    return metrics
