@@ -1,0 +1,53 @@
+"""The two encodings inside a token, read in the one way that leaves no second spelling.
+
+Decides whether text is canonical base64url (RFC 7515 section 2) and whether bytes are one strict JSON object.
+Must never be lenient: two spellings of one token would be two cache keys, two log entries and one session (D12).
+Trusts nothing. Errors carry no input: `ValueError` says what kind of thing was wrong, never what was read.
+"""
+
+from __future__ import annotations
+
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from typing import TYPE_CHECKING
+
+import jiter
+
+if TYPE_CHECKING:
+    from authz.model import JsonObject
+
+
+def encode_base64url(octets: bytes) -> str:
+    """`octets` in base64url without padding."""
+    return urlsafe_b64encode(octets).rstrip(b"=").decode("ascii")
+
+
+def decode_base64url(text: str) -> bytes:
+    """The bytes that `text` is the only spelling of.
+
+    Raises:
+        ValueError: padding, another alphabet, whitespace, or trailing bits that are not zero.
+    """
+    try:
+        octets = urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    except ValueError:
+        raise ValueError("not base64url") from None
+    # The decoder skips foreign characters and ignores loose bits; only the round trip shows them.
+    if encode_base64url(octets) != text:
+        raise ValueError("not canonical base64url")
+    return octets
+
+
+def decode_json_object(octets: bytes) -> JsonObject:
+    """One JSON object: UTF-8, no duplicate keys at any depth, no NaN, nothing after it.
+
+    Raises:
+        ValueError: anything else.
+    """
+    try:
+        # Uncached: strings of strangers must not live on in a process-wide cache.
+        value = jiter.from_json(octets, allow_inf_nan=False, cache_mode="none", catch_duplicate_keys=True)
+    except ValueError:
+        raise ValueError("not strict JSON") from None
+    if not isinstance(value, dict):
+        raise ValueError("not a JSON object")  # noqa: TRY004 - one error type, as documented
+    return value
