@@ -1,0 +1,185 @@
+package barrier
+
+import (
+	"container/heap"
+	"time"
+)
+
+// write is the one goroutine that touches the disk: batch after batch, each written and synced as one.
+func (l *Log) write() {
+	defer close(l.stopped)
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		batch, wait, closing := l.ready(time.Now())
+		if len(batch) > 0 {
+			l.commit(batch)
+			continue
+		}
+		if closing {
+			l.finish()
+			return
+		}
+		timer.Reset(wait)
+		select {
+		case <-l.wake:
+		case <-timer.C:
+		}
+	}
+}
+
+// ready takes the run of entries that are next in order. Behind a missing number it waits, but not for ever: the
+// number's owner may have died with it, and then the hole stays visible in the numbers on disk.
+func (l *Log) ready(now time.Time) (batch []*Entry, wait time.Duration, closing bool) {
+	l.mutex.Lock()
+	defer l.mutex.Unlock()
+	if len(l.waiting) > 0 && l.waiting[0].Sequence > l.next {
+		overdue := now.Sub(l.waiting[0].arrived) - l.options.Gap
+		if overdue < 0 && !l.closing {
+			return nil, -overdue, false
+		}
+		l.stats.Gaps++
+		l.next = l.waiting[0].Sequence
+	}
+	batch = l.batch[:0]
+	for len(l.waiting) > 0 && l.waiting[0].Sequence <= l.next {
+		entry := heap.Pop(&l.waiting).(*Entry)
+		if entry.Sequence < l.next {
+			// A number that came twice: the first one stands.
+			entry.void, entry.arrived = true, time.Time{}
+		} else {
+			l.next++
+		}
+		batch = append(batch, entry)
+	}
+	l.batch = batch
+	return batch, time.Hour, l.closing
+}
+
+// commit gives a batch its one write and one sync, then tells every entry.
+func (l *Log) commit(batch []*Entry) {
+	l.buffer.Reset()
+	for _, record := range l.ring.records {
+		l.line(record)
+	}
+	for i, entry := range batch {
+		if entry.void {
+			continue
+		}
+		if entry.Claim != nil && !entry.Claim() {
+			batch[i].void = true
+			continue
+		}
+		l.line(entry.Record)
+	}
+	err := l.flush()
+	l.settle(batch, err)
+	for _, entry := range batch {
+		entry.Done(fate(entry, err))
+	}
+	clear(batch)
+}
+
+func fate(entry *Entry, err error) error {
+	if entry.void {
+		return ErrRecord
+	}
+	return err
+}
+
+func (l *Log) line(record []byte) {
+	l.buffer.Write(record)
+	l.buffer.WriteByte('\n')
+}
+
+// flush answers nil only when everything in the buffer is durable. A file that failed once is left for good: after a
+// failed fsync the kernel may have dropped the pages and would call the next one a success.
+func (l *Log) flush() error {
+	if l.buffer.Len() == 0 {
+		return nil
+	}
+	if err := l.ensure(); err != nil {
+		return err
+	}
+	durable := l.current.Size()
+	if err := l.current.Write(l.buffer.Bytes()); err != nil {
+		return l.abandon(durable)
+	}
+	if l.options.Sync == "none" {
+		return nil
+	}
+	if err := l.current.Sync(); err != nil {
+		return l.abandon(durable)
+	}
+	return nil
+}
+
+// ensure has a segment to write to: a fresh one after a failure (not more often than Retry) or past the size limit.
+func (l *Log) ensure() error {
+	if l.current != nil && l.current.Size() < l.options.SegmentBytes {
+		return nil
+	}
+	if time.Now().Before(l.retryAt) {
+		return ErrUnavailable
+	}
+	fresh, err := l.open()
+	if err != nil {
+		l.retryAt = time.Now().Add(l.options.Retry)
+		return ErrUnavailable
+	}
+	if l.current != nil {
+		_ = l.current.Close()
+	}
+	l.current = fresh
+	return nil
+}
+
+func (l *Log) abandon(durable int64) error {
+	_ = l.current.Abandon(durable)
+	l.current = nil
+	l.retryAt = time.Now().Add(l.options.Retry)
+	return ErrUnavailable
+}
+
+// settle counts a batch's outcome and moves what is still owed to the disk into or out of the ring.
+func (l *Log) settle(batch []*Entry, err error) {
+	l.mutex.Lock()
+	defer l.mutex.Unlock()
+	written := len(l.ring.records)
+	for _, entry := range batch {
+		if entry.void {
+			continue
+		}
+		written++
+		if err == nil {
+			l.stats.Durable = entry.Sequence
+		} else if entry.Keep {
+			l.stats.Lost += uint64(l.ring.keep(entry.Record))
+		}
+	}
+	l.stats.Failed = err != nil
+	if err != nil {
+		l.stats.Failures++
+	} else if written > 0 {
+		l.stats.Records += uint64(written)
+		l.stats.Bytes += uint64(l.buffer.Len())
+		l.stats.Batches++
+		l.stats.Segment = l.current.Name()
+		l.ring.clear()
+	}
+	l.stats.Kept = len(l.ring.records)
+}
+
+// finish tries once more to write what is kept, then lets go of the file.
+func (l *Log) finish() {
+	l.retryAt = time.Time{}
+	if len(l.ring.records) > 0 {
+		l.commit(nil)
+	}
+	l.mutex.Lock()
+	l.stats.Lost += uint64(len(l.ring.records))
+	l.mutex.Unlock()
+	if l.current != nil {
+		_ = l.current.Close()
+	}
+}

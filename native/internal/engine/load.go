@@ -1,0 +1,107 @@
+package engine
+
+import (
+	"io/fs"
+	"strings"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/bundle"
+	"github.com/open-policy-agent/opa/v1/loader"
+	"github.com/open-policy-agent/opa/v1/loader/filter"
+)
+
+// source is a parsed policy, not compiled yet.
+type source struct {
+	modules   map[string]*ast.Module
+	documents map[string]any
+	manifests []bundle.Manifest
+}
+
+// load parses a snapshot the way OPA does: a directory with a manifest and an archive as a bundle, anything else as
+// `opa run PATH` would. `_test.rego` files are left out: tests are no part of what decides.
+func (s *snapshot) load(capabilities *ast.Capabilities) (*source, error) {
+	loaded := &source{modules: map[string]*ast.Module{}, documents: map[string]any{}}
+	var plain []string
+	for _, root := range s.roots {
+		if !s.isBundle(root) {
+			plain = append(plain, root)
+			continue
+		}
+		if err := loaded.addBundle(s.files, root, capabilities); err != nil {
+			return nil, err
+		}
+	}
+	if len(plain) > 0 {
+		return loaded, loaded.addPlain(s.files, plain, capabilities)
+	}
+	return loaded, nil
+}
+
+func (l *source) addBundle(files fs.FS, root string, capabilities *ast.Capabilities) error {
+	read, err := bundle.NewCustomReader(bundle.NewFSLoaderWithRoot(files, root).WithFilter(isTest)).
+		WithCapabilities(capabilities).
+		WithProcessAnnotations(true).
+		// Signatures are judged before bytes reach the engine, with keys it does not have.
+		WithSkipBundleVerification(true).
+		WithSizeLimitBytes(maxFileBytes).
+		WithBaseDir(root).
+		Read()
+	if err != nil {
+		return err
+	}
+	for _, module := range read.Modules {
+		l.modules[module.Path] = module.Parsed
+	}
+	l.manifests = append(l.manifests, read.Manifest)
+	return l.addDocuments(read.Data)
+}
+
+func (l *source) addPlain(files fs.FS, roots []string, capabilities *ast.Capabilities) error {
+	read, err := loader.NewFileLoader().
+		WithFS(files).
+		WithCapabilities(capabilities).
+		WithProcessAnnotation(true).
+		Filtered(roots, isTest)
+	if err != nil {
+		return err
+	}
+	for file, module := range read.ParsedModules() {
+		l.modules[file] = module
+	}
+	return l.addDocuments(read.Documents)
+}
+
+func (l *source) addDocuments(documents map[string]any) error {
+	merged, ok := merge(l.documents, documents)
+	if !ok {
+		return &Error{Code: "load", Message: "two sources give different values for the same data path"}
+	}
+	l.documents = merged
+	return nil
+}
+
+// merge joins two trees; it refuses where both hold a value, because which one counts would be an accident.
+func merge(into, from map[string]any) (map[string]any, bool) {
+	for key, value := range from {
+		existing, taken := into[key]
+		if !taken {
+			into[key] = value
+			continue
+		}
+		left, leftIsTree := existing.(map[string]any)
+		right, rightIsTree := value.(map[string]any)
+		if !leftIsTree || !rightIsTree {
+			return nil, false
+		}
+		if _, ok := merge(left, right); !ok {
+			return nil, false
+		}
+	}
+	return into, true
+}
+
+func isTest(_ string, status fs.FileInfo, _ int) bool {
+	return strings.HasSuffix(status.Name(), "_test.rego")
+}
+
+var _ filter.LoaderFilter = isTest

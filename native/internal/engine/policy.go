@@ -1,0 +1,137 @@
+// Package engine is OPA as a library: it loads policies and answers queries on them.
+//
+// It must never reach the network, read the clock into a decision, or let one evaluation outlive its deadline; it never
+// judges what a result means. It trusts its caller to have verified where a policy came from.
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"sync"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/storage"
+	"github.com/open-policy-agent/opa/v1/storage/inmem"
+	"github.com/open-policy-agent/opa/v1/topdown/cache"
+)
+
+// Options say what to load. Paths or Archive, not both.
+type Options struct {
+	Paths    []string `json:"paths"`
+	Contract Contract `json:"contract"`
+	Archive  []byte   `json:"-"`
+}
+
+// Policy is one compiled set of modules and data. It never changes; a new revision is a new Policy.
+type Policy struct {
+	Digest      string          `json:"digest"`
+	Revision    string          `json:"revision"`
+	Metadata    map[string]any  `json:"metadata"`
+	Annotations json.RawMessage `json:"annotations"`
+	Warnings    []Problem       `json:"warnings"`
+
+	contract Contract
+	compiler *ast.Compiler
+	store    storage.Store
+	values   cache.InterQueryValueCache
+
+	mutex   sync.Mutex
+	queries map[string]*Query
+}
+
+// Open reads, parses and compiles a policy. Nothing of it is kept if any part is wrong.
+func Open(options Options) (*Policy, error) {
+	read, err := read(options)
+	if err != nil {
+		return nil, policyError(err)
+	}
+	loaded, err := read.load(options.Contract.capabilities())
+	if err != nil {
+		return nil, policyError(err)
+	}
+	policy := &Policy{
+		Digest:   read.digest(),
+		Metadata: map[string]any{},
+		contract: options.Contract,
+		store:    inmem.NewFromObjectWithOpts(loaded.documents, inmem.OptRoundTripOnWrite(false), inmem.OptReturnASTValuesOnRead(true)),
+		values:   cache.NewInterQueryValueCache(context.Background(), nil),
+		queries:  map[string]*Query{},
+	}
+	policy.describe(loaded)
+	if err := policy.compile(loaded.modules); err != nil {
+		return nil, policyError(err)
+	}
+	return policy, nil
+}
+
+func read(options Options) (*snapshot, error) {
+	if options.Contract != Agent && options.Contract != Envoy {
+		return nil, &Error{Code: "options", Message: fmt.Sprintf("unknown contract %q", options.Contract)}
+	}
+	if (len(options.Paths) == 0) == (options.Archive == nil) {
+		return nil, &Error{Code: "options", Message: "a policy is read from paths or from an archive"}
+	}
+	if options.Archive != nil {
+		return readArchive(options.Archive)
+	}
+	return readPaths(options.Paths)
+}
+
+func (p *Policy) describe(loaded *source) {
+	for _, manifest := range loaded.manifests {
+		if p.Revision == "" {
+			p.Revision = manifest.Revision
+		}
+		for key, value := range manifest.Metadata {
+			p.Metadata[key] = value
+		}
+	}
+}
+
+func (p *Policy) compile(modules map[string]*ast.Module) error {
+	ctx := context.Background()
+	transaction, err := p.store.NewTransaction(ctx)
+	if err != nil {
+		return err
+	}
+	defer p.store.Abort(ctx, transaction)
+	p.compiler = newCompiler(p.contract).WithPathConflictsCheck(storage.NonEmpty(ctx, p.store, transaction))
+	if p.compiler.Compile(modules); p.compiler.Failed() {
+		return p.compiler.Errors
+	}
+	p.Warnings = undecidableCalls(p.compiler.Modules)
+	annotations, err := json.Marshal(p.compiler.GetAnnotationSet().Flatten())
+	p.Annotations = annotations
+	return err
+}
+
+func newCompiler(contract Contract) *ast.Compiler {
+	return ast.NewCompiler().
+		WithCapabilities(contract.capabilities()).
+		WithStrict(contract.strict()).
+		WithEnablePrintStatements(true).
+		SetErrorLimit(0)
+}
+
+// undecidableCalls names what a policy calls that our own contract would not let it: a replay cannot repeat it.
+func undecidableCalls(modules map[string]*ast.Module) []Problem {
+	found := []Problem{}
+	for _, module := range modules {
+		ast.WalkExprs(module, func(expr *ast.Expr) bool {
+			if !expr.IsCall() {
+				return false
+			}
+			builtin, known := ast.BuiltinMap[expr.Operator().String()]
+			if known && undecidable(builtin) {
+				found = append(found, Problem{
+					Code:     "undecidable_builtin",
+					Message:  builtin.Name + " depends on more than its arguments: its decisions cannot be replayed",
+					Location: locate(expr.Location),
+				})
+			}
+			return false
+		})
+	}
+	return found
+}

@@ -1,0 +1,92 @@
+package transport
+
+import "sync/atomic"
+
+// Kind says what a call asks of the program.
+type Kind uint32
+
+// What the program can be asked. The C side uses the same values.
+const (
+	Check Kind = iota
+	StreamOpen
+	StreamMessage
+	StreamClose
+	// Refusal asks for the record of an answer that the transport gave by itself.
+	Refusal
+)
+
+// The reasons the transport refuses with by itself; each has its bytes in Options.
+const (
+	Internal         = "SYS_INTERNAL"
+	DeadlineExceeded = "SYS_DEADLINE"
+	AuditUnavailable = "AUDIT_UNAVAILABLE"
+)
+
+// Call is one question to the program and its way to an answer.
+type Call struct {
+	Kind    Kind
+	Stream  uint64
+	Request []byte
+	// Reason and Record belong to a Refusal: why, and the record that is in the log already although the answer was
+	// changed afterwards.
+	Reason string
+	Record []byte
+	Claim  Claim
+
+	fallback map[string][]byte
+	settled  chan Reply
+	outcome  Claim
+	started  atomic.Bool
+	stuck    atomic.Bool
+	gone     atomic.Bool
+	finished chan struct{}
+}
+
+// Reply is what the program says. Without a Record nothing needs to be durable before the answers go out.
+type Reply struct {
+	Answers  [][]byte
+	Record   []byte
+	Sequence uint64
+	Allow    bool
+	// End closes the stream after the answers.
+	End bool
+}
+
+// Worker is one thread's way into the program. False means that the program gave no reply at all.
+type Worker interface {
+	Invoke(call *Call) (Reply, bool)
+	Close()
+}
+
+// Program is what decides; its workers may be invoked side by side.
+type Program interface{ NewWorker() Worker }
+
+func newCall(kind Kind, stream uint64, request []byte, fallback map[string][]byte) *Call {
+	return &Call{
+		Kind:     kind,
+		Stream:   stream,
+		Request:  request,
+		fallback: fallback,
+		settled:  make(chan Reply, 1),
+		finished: make(chan struct{}),
+	}
+}
+
+// refusal is the same call, asking only for its record. The answer is out already.
+func (c *Call) refusal(reason string, record []byte) *Call {
+	return &Call{Kind: Refusal, Stream: c.Stream, Request: c.Request, Reason: reason, Record: record, finished: c.finished}
+}
+
+// settle hands the reply to whoever waits; false if nobody does any more.
+func (c *Call) settle(reply Reply) bool {
+	if !c.outcome.Commit() {
+		return false
+	}
+	c.settled <- reply
+	return true
+}
+
+// refused is the reply that the transport gives by itself. It ends a stream: what follows was never judged.
+func (c *Call) refused(reason string) Reply {
+	return Reply{Answers: [][]byte{c.fallback[reason]}, End: true}
+}
