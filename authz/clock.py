@@ -6,8 +6,10 @@ Trusts the operating system's clocks.
 
 from __future__ import annotations
 
+import functools
 import secrets
 import time
+from datetime import UTC, datetime
 from typing import Protocol
 
 
@@ -34,3 +36,14 @@ def random_id() -> str:
     """128 random bits as a lower-case UUID-shaped string: decision ids, as OPA writes them."""
     text = secrets.token_hex(16)
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def rfc3339(unix_ns: int) -> str:
+    """UTC with nanoseconds (RFC 3339 §5.6), which `datetime` alone would round away."""
+    seconds, nanoseconds = divmod(unix_ns, 1_000_000_000)
+    return f"{_second(seconds)}.{nanoseconds:09d}Z"
+
+
+@functools.lru_cache(maxsize=4)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")

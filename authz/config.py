@@ -35,6 +35,17 @@ class Group(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
+def is_local(address: str) -> bool:
+    """Whether `address` is a Unix socket or a loopback address."""
+    if address.startswith("unix:"):
+        return True
+    host = address.rpartition(":")[0].strip("[]")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 class Tls(Group):
     """Server certificate and, for mutual TLS, who may connect."""
 
@@ -251,7 +262,8 @@ class Config(Group):
 
     version: Literal[1] = 1
     listen: Listen = Listen()
-    routes: tuple[Route, ...] = (Route(path="/mcp"),)
+    routes: tuple[Route, ...] = ()
+    """Empty means `/mcp` is MCP under contract `agent`, and no route checks under contract `envoy`."""
     issuers: tuple[Issuer, ...] = ()
     policy: Policy = Policy()
     revocation: Revocation = Revocation()
@@ -281,17 +293,6 @@ class Config(Group):
                 f"limits.max_message_bytes must be over twice the largest body limit ({largest})",
                 remedy="raise limits.max_message_bytes",
             )
-
-
-def is_local(address: str) -> bool:
-    """Whether `address` is a Unix socket or a loopback address."""
-    if address.startswith("unix:"):
-        return True
-    host = address.rpartition(":")[0].strip("[]")
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def load(path: Path | None = None, overrides: Mapping[str, Any] | None = None) -> Config:

@@ -93,7 +93,8 @@ class Check:
 
     `headers` has lower-case names; repeated headers are joined by "," as Envoy does. `path` is raw and
     includes the query. `body` is None when Envoy sent none. `document` is the opa-envoy-plugin input
-    document and is set under contract `envoy` only.
+    document as JSON and is set under contract `envoy` only. `fault` is the reason code of
+    what made Envoy's message itself unusable, to be refused in step 1.
     """
 
     request_id: str = ""
@@ -101,13 +102,14 @@ class Check:
     path: str = ""
     host: str = ""
     scheme: str = ""
-    headers: Mapping[str, str] = EMPTY
+    headers: Mapping[str, str] = field(default_factory=lambda: EMPTY)
     body: bytes | None = None
     source_address: str = ""
     source_principal: str = ""
-    context: Mapping[str, str] = EMPTY
+    context: Mapping[str, str] = field(default_factory=lambda: EMPTY)
     received_ns: int = 0
-    document: JsonObject | None = None
+    fault: str = ""
+    document: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,7 +162,7 @@ class ToolCall:
     protocol_version: str = ""
     mcp_session: str = ""
     idempotency_key: str = ""
-    mirrors: Mapping[str, str] = EMPTY
+    mirrors: Mapping[str, str] = field(default_factory=lambda: EMPTY)
     traceparent: str = ""
     body_sha256: str = ""
     simple_json: bool = False
@@ -244,12 +246,23 @@ NO_REVISION: Final = Revision()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LocalAnswer:
+    """What this service answers by itself instead of the tool: a metadata document or a CORS preflight."""
+
+    http_status: int
+    headers: Mapping[str, str] = field(default_factory=lambda: EMPTY)
+    body: bytes = b""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
     """The answer to one check. Made by `pdp.py` only.
 
-    `effect` is what was decided, `enforced` what is done about it; they differ in flag mode and never
-    otherwise. `latency_us` has one entry for each step that ran. `input_json` and `result_json` are the
-    bytes the engine read and wrote, kept for the record so that nothing is serialised twice.
+    `effect` is what was decided, `enforced` what is done about it. They differ in flag mode (a refusal
+    runs), and where a sanitize cannot be applied (it is denied). `http_status` and `rpc_code` say how a
+    refusal is answered; `rpc_code` 0 means a plain HTTP problem document. `latency_us` has one entry for
+    each step that ran. `input_json` and `result_json` are the bytes the engine read and wrote, kept for
+    the record so that nothing is serialised twice.
     """
 
     id: str
@@ -262,10 +275,14 @@ class Decision:
     http_status: int = 200
     rpc_code: int = 0
     challenge: str = ""
+    message_id: str | int | None = None
+    phase: Phase = Phase.CALL
     mode: Mode = Mode.BLOCK
     verdict: Verdict | None = None
     principal: Principal | None = None
     call: ToolCall | None = None
+    local: LocalAnswer | None = None
+    inspect_response: bool = False
     revision: Revision = NO_REVISION
     input_json: bytes = b""
     result_json: bytes = b""
@@ -279,4 +296,4 @@ class Decision:
     @property
     def forwards(self) -> bool:
         """True when the call goes on to the tool, whole or sanitized."""
-        return self.enforced in (Effect.ALLOW, Effect.SANITIZE)
+        return self.local is None and self.enforced in (Effect.ALLOW, Effect.SANITIZE)

@@ -1,0 +1,1 @@
+"""Budgets and rate limits: what is left, and reservations made before a call runs."""

@@ -1,0 +1,84 @@
+"""Steps 1 to 3 of a decision: what was sent, by whom, and what it asks for.
+
+Decides nothing of its own: it asks `protocol/` and `identity/`, in the order of design §4, and adds to a
+refused token the challenge that tells a client where to get a better one. Routes, tokens and messages are
+checked where they are configured: always under contract `agent`, on request under contract `envoy`.
+Must never read a body before the caller is known. Used by `pdp.py` through its `Front` port.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from authz.errors import DenialError, InvalidRequestError
+from authz.identity import bearer, metadata
+from authz.model import Protocol, Tool, ToolCall
+from authz.protocol import envelope, http_api, mcp, routes
+from authz.reasons import CATALOGUE, SCOPE
+
+if TYPE_CHECKING:
+    from authz.config import Config, Route
+    from authz.identity.tokens import TokenVerifier
+    from authz.model import Check, LocalAnswer, Principal
+
+SERVER: Final = "authz.server"
+"""Envoy's context extension that names the tool server (contracts §3)."""
+UNAUTHORIZED: Final = 401
+
+
+class ConfiguredFront:
+    """The checks that the configuration asks for.
+
+    Args:
+        verifier: None checks no tokens; only contract `envoy` may do without.
+    """
+
+    def __init__(self, config: Config, verifier: TokenVerifier | None) -> None:
+        self._config = config
+        self._routes = config.routes
+        self._verifier = verifier
+
+    def admit(self, check: Check) -> tuple[Route | None, LocalAnswer | None]:
+        """Step 1: the route, or what is answered at once: a metadata document or a preflight.
+
+        Raises:
+            InvalidRequestError: the envelope is refused.
+        """
+        if check.fault:
+            raise InvalidRequestError(CATALOGUE[check.fault])
+        if not self._routes:
+            return None, None
+        document = metadata.answer(check, self._config)
+        if document is not None:
+            return None, document
+        route = routes.match(check, self._routes)
+        return route, envelope.admit(check, route)
+
+    def principal(self, check: Check, route: Route | None) -> Principal | None:
+        """Step 2: who calls.
+
+        Raises:
+            InvalidRequestError: with its challenge (RFC 6750, RFC 9728).
+        """
+        if self._verifier is None:
+            return None
+        try:
+            principal = self._verifier.verify(bearer.from_headers(check.headers, check.path))
+        except DenialError as error:
+            challenge = metadata.challenge(error.reason, check, route)
+            raise InvalidRequestError(error.reason, error.detail, challenge=challenge) from None
+        if route is not None and not set(route.scopes) <= set(principal.scopes):
+            raise InvalidRequestError(SCOPE, challenge=metadata.challenge(SCOPE, check, route))
+        return principal
+
+    def call(self, check: Check, route: Route | None) -> ToolCall:
+        """Step 3: the call, parsed strictly.
+
+        Raises:
+            InvalidRequestError: with the message id where it could be read.
+        """
+        server = check.context.get(SERVER) or (route.server if route else "") or self._config.policy.server
+        if route is None:
+            return ToolCall(tool=Tool(server=server, name="", protocol=Protocol.HTTP, method=check.method))
+        parse = mcp.parse if route.protocol is Protocol.MCP else http_api.parse
+        return parse(check, route, server, self._config.limits)

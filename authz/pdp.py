@@ -1,0 +1,318 @@
+"""The decision: the numbered steps from one check to one answer and one record (design §4).
+
+Decides everything that a caller is told. A refusal is a value: each step may end the decision by raising
+a `DenialError`, and none leaves this module. Must never block on a network, never answer allow because
+something broke, and never let an answer and its record disagree: the answer is rendered first, then
+claimed, then recorded.
+
+Trusts the ports it is given to be local and thread-safe; calls arrive on many threads at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
+
+from authz import outcome
+from authz.errors import DenialError, InvalidRequestError, UnavailableError
+from authz.model import Effect, Kind, Phase, Verdict
+from authz.outcome import Course
+from authz.policy.agent_input import Facts, input_document
+from authz.reasons import REVOKED, SYS_DEADLINE, SYS_INTERNAL
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from authz.approvals.overrides import Overrides
+    from authz.budgets.reservations import Budgets
+    from authz.clock import Clock
+    from authz.config import Config, Route
+    from authz.model import Check, Decision, JsonValue, LocalAnswer, Principal, ToolCall
+    from authz.policy.activation import ActivePolicy, Policies
+    from authz.reasons import Reason
+    from authz.revocation.kills import Kills
+
+    Render = Callable[[Check, Decision, Route | None], bytes]
+
+
+class Claim(Protocol):
+    """The single right to answer one call (contracts §8)."""
+
+    def commit(self) -> bool:
+        """Take it. False when the deadline's watchdog already answered."""
+        ...
+
+
+class Front(Protocol):
+    """Steps 1 to 3 for one contract: what was sent, by whom, and what it asks for.
+
+    Each raises InvalidRequestError for what it refuses.
+    """
+
+    def admit(self, check: Check) -> tuple[Route | None, LocalAnswer | None]:
+        """Step 1: the route (None where none are checked), or what is answered without an identity."""
+        ...
+
+    def principal(self, check: Check, route: Route | None) -> Principal | None:
+        """Step 2. None where no tokens are checked."""
+        ...
+
+    def call(self, check: Check, route: Route | None) -> ToolCall:
+        """Step 3."""
+        ...
+
+
+class Recorder(Protocol):
+    """Turns a decision into its one record, numbered in the order of the log."""
+
+    def seal(self, check: Check, decision: Decision) -> tuple[bytes, int]:
+        """The line and its sequence number."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ports:
+    """What a decision asks. All are local and thread-safe."""
+
+    front: Front
+    policies: Policies
+    kills: Kills
+    overrides: Overrides
+    budgets: Budgets
+    recorder: Recorder
+    clock: Clock
+    new_id: Callable[[], str]
+    observe: Callable[[Check, Decision], None]
+    """Told of every decision, after its record: spans and metrics. Must only enqueue."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exchange:
+    """What a later phase needs of the first: the same check, caller and policy revision (contracts §6)."""
+
+    check: Check
+    decision: Decision
+    policy: ActivePolicy
+    principal: Principal
+    call: ToolCall
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered:
+    """What the transport sends, what must be durable before it does, and what later phases will need."""
+
+    decision: Decision
+    answer: bytes
+    record: bytes
+    sequence: int
+    exchange: Exchange | None = None
+
+
+class PolicyDecisionPoint:
+    """Decides checks. One for a process; its methods run on many threads at once."""
+
+    def __init__(self, config: Config, ports: Ports) -> None:
+        self._deadline_ns = int(config.limits.deadline_s * 1e9)
+        self._evaluation_s = config.policy.evaluation_s
+        self._http_headers = config.policy.http_headers
+        self._ports = ports
+
+    def decide(self, check: Check, claim: Claim, render: Render) -> Answered:
+        """Answer one check: steps 0 to 11, in order.
+
+        Args:
+            check: what Envoy sent.
+            claim: the right to answer, shared with the transport's watchdog.
+            render: turns a decision into the bytes on the wire.
+        """
+        # 0. Deadline: the transport's watchdog enforces it; no costly step is begun past it.
+        course = self._course(check)
+        try:
+            decision = self._judge(course)
+        except DenialError as error:
+            decision = outcome.refused(course, error)
+        return self._commit(course, decision, claim, render)
+
+    def failed(self, check: Check, reason: Reason, render: Render) -> Answered:
+        """The answer and record of a call whose decision broke or was never made: always a deny."""
+        course = self._course(check)
+        decision = outcome.refused(course, UnavailableError(reason))
+        return self._record(course, decision, render(check, decision, None))
+
+    def _judge(self, course: Course) -> Decision:
+        check, front = course.check, self._ports.front
+        # 1. Envelope: nothing is ever judged on a prefix, an encoding or an ambiguous path.
+        course.route, local = front.admit(check)
+        self._mark(course, "envelope")
+        if local is not None:
+            return outcome.answered_here(course, local)
+        # 2. Identity, before the body is parsed, so that strangers cost little.
+        course.principal = front.principal(check, course.route)
+        self._mark(course, "identity")
+        # 3. Protocol.
+        course.call = front.call(check, course.route)
+        self._mark(course, "protocol")
+        # 4. Revocation.
+        course.kills_sequence = self._ports.kills.sequence
+        self._refuse_killed(course)
+        # 5. Override and 6. Facts: from local replicas only.
+        facts = self._facts(course)
+        self._mark(course, "facts")
+        # 7. Policy and 8. Interpret.
+        verdict = course.verdict = self._ask(course, facts)
+        self._mark(course, "policy")
+        # 9. Obligations: one that cannot be met turns the outcome into deny.
+        if course.principal is not None:
+            self._ports.budgets.plan(course.principal, verdict.charges)
+        return outcome.judged(course, verdict)
+
+    def _refuse_killed(self, course: Course) -> None:
+        if course.principal is None:
+            return
+        kill = self._ports.kills.covering(course.principal, course.call)
+        if kill is not None:
+            raise InvalidRequestError(REVOKED, f"kill {kill.id}: {kill.scope}")
+
+    def _facts(self, course: Course) -> Facts:
+        if course.principal is None or course.call is None:
+            return Facts()
+        return Facts(
+            budgets=self._ports.budgets.left(course.principal),
+            approval=self._ports.overrides.presented(course.check, course.principal, course.call),
+        )
+
+    def _ask(self, course: Course, facts: Facts) -> Verdict:
+        policy = course.policy = self._ports.policies.active()
+        call = course.call
+        # A handshake passes unless the policy speaks about handshakes (contracts §4).
+        shakes = call is not None and call.kind in (Kind.HANDSHAKE, Kind.RESPONSE)
+        query = policy.handshake if shakes else policy.decision
+        if query is None:
+            return Verdict(effect=Effect.ALLOW, reason="handshake")
+        if self._ports.clock.monotonic_ns() > course.deadline_ns:
+            raise UnavailableError(SYS_DEADLINE)
+        course.input_json = self._input(course, facts)
+        result = query.evaluate(course.input_json, self._evaluation_s)
+        course.result_json = result or b""
+        if shakes and result is None:
+            return Verdict(effect=Effect.ALLOW, reason="handshake")
+        return policy.interpret(result)
+
+    def _input(self, course: Course, facts: Facts) -> bytes:
+        if course.check.document is not None:
+            return course.check.document
+        if course.principal is None or course.call is None:
+            raise UnavailableError(SYS_INTERNAL, "no principal under contract `agent`")
+        return input_document(course.check, course.principal, course.call, facts, self._http_headers)
+
+    def _commit(self, course: Course, decision: Decision, claim: Claim, render: Render) -> Answered:
+        # 10. Claim, re-check revocation, spend, record. The answer is rendered before the claim: once
+        # the record says what was answered, nothing may fail any more.
+        answer = render(course.check, decision, course.route)
+        refusal = self._spend(course, decision) if claim.commit() else UnavailableError(SYS_DEADLINE)
+        if refusal is not None:
+            decision = outcome.refused(course, refusal)
+            answer = render(course.check, decision, course.route)
+        return self._record(course, decision, answer)
+
+    def _spend(self, course: Course, decision: Decision) -> DenialError | None:
+        """What the call costs, unless a kill landed while it was judged (E12)."""
+        if not decision.forwards:
+            return None
+        try:
+            if course.kills_sequence != self._ports.kills.sequence:
+                self._refuse_killed(course)
+            if course.principal is not None and course.verdict is not None:
+                self._ports.budgets.reserve(course.principal, course.verdict.charges)
+        except DenialError as error:
+            return error
+        return None
+
+    def _record(self, course: Course, decision: Decision, answer: bytes) -> Answered:
+        self._mark(course, "answer")
+        course.latency_us["total"] = (course.marked_ns - course.started_ns) // 1000
+        record, sequence = self._ports.recorder.seal(course.check, decision)
+        # 11. Answer. Spans, metrics and later phases follow off the path.
+        self._ports.observe(course.check, decision)
+        return Answered(
+            decision=decision,
+            answer=answer,
+            record=record,
+            sequence=sequence,
+            exchange=_exchange(course, decision),
+        )
+
+    def visible(self, exchange: Exchange, name: str) -> bool:
+        """Whether the caller may see this tool: phase `list`, on the revision that judged the call.
+
+        Raises:
+            DenialError: the policy gave no usable answer; the tool must be hidden.
+        """
+        call = exchange.call
+        tool = replace(call.tool, name=name, method="tools/call")
+        listed = replace(call, kind=Kind.LIST, phase=Phase.LIST, tool=tool, args={})
+        verdict, _, _ = self._ask_again(exchange, listed, None)
+        return verdict.effect is not Effect.DENY
+
+    def filtered(self, exchange: Exchange, hidden: tuple[str, ...]) -> Answered:
+        """The decision and record of a list that was shown without `hidden`."""
+        course = self._later(exchange, replace(exchange.call, phase=Phase.LIST))
+        decision = outcome.judged(course, Verdict(effect=Effect.ALLOW, reason="list_filtered"))
+        return self._record(course, replace(decision, hidden=hidden, inspect_response=False), b"")
+
+    def judge_result(self, exchange: Exchange, result: JsonValue) -> Answered:
+        """Phase `result`: whether and how the tool's result may be shown. Redactions are relative to it."""
+        call = replace(exchange.call, phase=Phase.RESULT)
+        course = self._later(exchange, call)
+        try:
+            verdict, course.input_json, course.result_json = self._ask_again(exchange, call, result)
+            course.verdict = verdict
+            decision = outcome.judged(course, verdict)
+        except DenialError as error:
+            decision = outcome.refused(course, error)
+        return self._record(course, replace(decision, inspect_response=False), b"")
+
+    def refuse_later(self, exchange: Exchange, phase: Phase, reason: Reason) -> Answered:
+        """The decision and record of a later phase that could not be carried out: always a deny."""
+        course = self._later(exchange, replace(exchange.call, phase=phase))
+        return self._record(course, outcome.refused(course, UnavailableError(reason)), b"")
+
+    def _ask_again(self, exchange: Exchange, call: ToolCall, result: JsonValue) -> tuple[Verdict, bytes, bytes]:
+        document = input_document(exchange.check, exchange.principal, call, Facts(), self._http_headers, result)
+        answer = exchange.policy.decision.evaluate(document, self._evaluation_s)
+        return exchange.policy.interpret(answer), document, answer or b""
+
+    def _later(self, exchange: Exchange, call: ToolCall) -> Course:
+        course = self._course(exchange.check)
+        course.principal, course.call, course.policy = exchange.principal, call, exchange.policy
+        course.behind_ext_proc = True
+        return course
+
+    def _course(self, check: Check) -> Course:
+        now = self._ports.clock.monotonic_ns()
+        return Course(
+            check=check,
+            started_ns=now,
+            deadline_ns=now + self._deadline_ns,
+            marked_ns=now,
+            revision=self._ports.policies.revision,
+            new_id=self._ports.new_id,
+        )
+
+    def _mark(self, course: Course, step: str) -> None:
+        now = self._ports.clock.monotonic_ns()
+        course.latency_us[step] = (now - course.marked_ns) // 1000
+        course.marked_ns = now
+
+
+def _exchange(course: Course, decision: Decision) -> Exchange | None:
+    later = decision.inspect_response or decision.enforced is Effect.SANITIZE
+    if not (later and decision.forwards and course.policy and course.principal and course.call):
+        return None
+    return Exchange(
+        check=course.check,
+        decision=decision,
+        policy=course.policy,
+        principal=course.principal,
+        call=course.call,
+    )

@@ -1,0 +1,1 @@
+"""Which policy answers and what its answer means: engines, contracts, activation, redaction plans."""

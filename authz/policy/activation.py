@@ -1,0 +1,221 @@
+"""Which policy revision answers now, and how a new one takes its place.
+
+Decides in two phases: a candidate is opened, its entrypoint prepared, and probed with a stranger's call;
+only then is one pointer swapped. A candidate that fails anywhere changes nothing: the active revision goes
+on, and the failure is kept for `doctor` and the metrics. No call sees two revisions, because a decision
+takes the pointer once. Must never activate what it could not probe.
+
+Trusts its engine adapter; where a bundle came from is verified before it gets here (a later issue).
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Protocol
+
+from authz.errors import BundleError, PolicyError, UnavailableError
+from authz.model import NO_REVISION, Check, Principal, Revision, Tool, ToolCall
+from authz.model import Protocol as Speaks
+from authz.policy.agent_input import NO_FACTS, input_document
+from authz.reasons import POLICY_UNAVAILABLE, POLICY_UNDEFINED
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+    from authz.model import Verdict
+    from authz.policy.engine import Engine, Policy, PolicySource, Query
+
+    Interpret = Callable[[bytes | None], Verdict]
+
+log: Final = logging.getLogger(__name__)
+HANDSHAKE: Final = "authz/handshake"
+SHORT_DIGEST: Final = 12
+PROBE_S: Final = 1.0
+"""A first evaluation may warm caches; past this the candidate would time out in service too."""
+
+STRANGER: Final = Principal(issuer="probe", tenant="probe", agent="probe", subject="probe")
+PROBE: Final = input_document(
+    Check(),
+    STRANGER,
+    ToolCall(tool=Tool(server="probe", name="probe", protocol=Speaks.MCP, method="tools/call")),
+    NO_FACTS,
+    (),
+)
+"""A call by nobody of nothing: any policy must be able to say something about it, if only that it is undefined."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActivePolicy:
+    """One revision, ready to answer."""
+
+    revision: Revision
+    decision: Query
+    handshake: Query | None
+    interpret: Callable[[bytes | None], Verdict]
+    reads_results: bool
+    policy: Policy
+
+
+class Policies(Protocol):
+    """The pointer to the revision that answers now."""
+
+    @property
+    def revision(self) -> Revision:
+        """Its identity; empty before the first activation."""
+        ...
+
+    def active(self) -> ActivePolicy:
+        """The revision itself.
+
+        Raises:
+            UnavailableError: POLICY_UNAVAILABLE before the first activation.
+        """
+        ...
+
+
+class Activation:
+    """Opens, probes and swaps. `active` is safe on any thread; `activate` takes turns."""
+
+    def __init__(
+        self, engine: Engine, entrypoint: str, interpret: Callable[[Policy], Interpret], *, probe: bytes = PROBE
+    ) -> None:
+        self._engine = engine
+        self._entrypoint = entrypoint
+        self._interpret = interpret
+        self._probe = probe
+        self._turn = threading.Lock()
+        self._active: ActivePolicy | None = None
+        self._previous: ActivePolicy | None = None
+        self.last_failure = ""
+
+    @property
+    def revision(self) -> Revision:
+        """The active revision's identity."""
+        return self._active.revision if self._active else NO_REVISION
+
+    def active(self) -> ActivePolicy:
+        """The active revision.
+
+        Raises:
+            UnavailableError: POLICY_UNAVAILABLE when none was activated yet.
+        """
+        if self._active is None:
+            raise UnavailableError(POLICY_UNAVAILABLE, "no policy is active")
+        return self._active
+
+    def activate(self, source: PolicySource) -> ActivePolicy:
+        """Put a candidate in service, or leave everything as it is.
+
+        Raises:
+            BundleError: it does not load, has no such entrypoint, or fails its probe.
+            UnavailableError: the engine cannot be asked.
+        """
+        with self._turn:
+            try:
+                candidate = self._prepare(self._engine.open(source))
+            except BundleError as error:
+                self.last_failure = str(error)
+                raise
+            # The one before stays warm; what was before it can be in use no longer than one deadline.
+            retired, self._previous, self._active = self._previous, self._active, candidate
+            self.last_failure = ""
+        if retired is not None:
+            retired.policy.close()
+        return candidate
+
+    def _prepare(self, policy: Policy) -> ActivePolicy:
+        try:
+            candidate = ActivePolicy(
+                revision=identity(policy),
+                decision=policy.query(self._entrypoint),
+                handshake=_optional(policy, HANDSHAKE),
+                interpret=self._interpret(policy),
+                reads_results=policy.reads("result"),
+                policy=policy,
+            )
+            _probe(candidate, self._probe)
+        except BundleError:
+            policy.close()
+            raise
+        return candidate
+
+
+def identity(policy: Policy) -> Revision:
+    """Names from the manifest where it has them, else the digest of what was loaded."""
+    authz = policy.metadata.get("authz")
+    declared = authz if isinstance(authz, dict) else {}
+    return Revision(
+        revision=policy.revision or f"sha256:{policy.digest[:SHORT_DIGEST]}",
+        bundle_id=str(declared.get("bundle_id", "")),
+        change_id=str(declared.get("change_id", "")),
+    )
+
+
+def _optional(policy: Policy, entrypoint: str) -> Query | None:
+    try:
+        return policy.query(entrypoint)
+    except BundleError:
+        return None
+
+
+def _probe(candidate: ActivePolicy, document: bytes) -> None:
+    """Refuse a candidate that cannot even judge a stranger (F9): a denial or an undefined answer is fine."""
+    try:
+        candidate.interpret(candidate.decision.evaluate(document, PROBE_S))
+    except PolicyError as error:
+        if error.reason is not POLICY_UNDEFINED:
+            raise BundleError(f"the probe failed: {error}") from error
+
+
+class Watch:
+    """Looks for changed policy files in a thread of its own and activates what it finds."""
+
+    def __init__(self, activation: Activation, source: PolicySource, every_s: float) -> None:
+        self._activation = activation
+        self._source = source
+        self._every_s = every_s
+        self._stop = threading.Event()
+        self._seen = fingerprint(source.paths)
+        self._thread = threading.Thread(target=self._run, name="policy-watch", daemon=True)
+
+    def start(self) -> None:
+        """Begin to watch."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop watching; returns when the thread has ended."""
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._every_s):
+            found = fingerprint(self._source.paths)
+            if found != self._seen:
+                self._seen = found
+                self._try()
+
+    def _try(self) -> None:
+        try:
+            active = self._activation.activate(self._source)
+        except (BundleError, UnavailableError) as error:
+            problems = "; ".join(error.problems) if isinstance(error, BundleError) else ""
+            log.error("the changed policy is refused, the active one stays: %s %s", error, problems)  # noqa: TRY400
+        else:
+            log.info("activated policy revision %s", active.revision.revision)
+
+
+def fingerprint(paths: Iterable[Path]) -> tuple[tuple[str, int, int], ...]:
+    """Name, change time and size of every file below `paths`; equal fingerprints mean nothing to load."""
+    found = []
+    for root in paths:
+        for path in sorted(root.rglob("*")) if root.is_dir() else [root]:
+            try:
+                stat = path.stat()
+            except OSError:
+                continue  # removed while we looked: the next look sees it
+            if not path.is_dir():
+                found.append((str(path), stat.st_mtime_ns, stat.st_size))
+    return tuple(found)
