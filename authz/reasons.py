@@ -124,6 +124,7 @@ MCP_BODY_LENGTH = _malformed("MCP_BODY_LENGTH", 400, "content-length differs fro
 MCP_BODY_AMBIGUOUS = _malformed(
     "MCP_BODY_AMBIGUOUS", 400, "the check carries two different bodies", "Operators: set pack_as_bytes."
 )
+MCP_BODY_UNEXPECTED = _malformed("MCP_BODY_UNEXPECTED", 400, "this method carries no body", _REWRITE)
 MCP_BODY_TOO_LARGE = _malformed("MCP_BODY_TOO_LARGE", 413, "the body is over the limit", "Send a smaller message.")
 
 # JSON (RFC 8259, I-JSON RFC 7493)
@@ -182,6 +183,8 @@ TOOL_UNKNOWN = _reason(
 HTTP_PATH = _malformed("HTTP_PATH", 400, "the path cannot be decoded without ambiguity", _REWRITE)
 HTTP_QUERY = _malformed("HTTP_QUERY", 400, "the query cannot be decoded without ambiguity", _REWRITE)
 HTTP_FORM = _malformed("HTTP_FORM", 400, "the form body cannot be decoded without ambiguity", _REWRITE)
+BODY_MULTIPART = _malformed("BODY_MULTIPART", 400, "the multipart body is broken", _REWRITE)
+BODY_GRPC = _malformed("BODY_GRPC", 400, "the gRPC body is broken", _REWRITE)
 
 # Tokens (RFC 6750, RFC 8725, RFC 9068)
 TOKEN_MISSING = _token("TOKEN_MISSING", "no bearer token", "Get an access token; the challenge names where.")
