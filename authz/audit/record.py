@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 SCHEMA: Final = "authz.decision/v1"
 REQUIRED_LABELS: Final = ("id", "version", "revocation")
 """Which service wrote this, and whether kills could reach it (`revocation: none` is said in every record)."""
-POLICY_STEP: Final = "policy"
-"""The step of `Decision.latency_us` that is OPA's `timer_rego_query_eval_ns`."""
+_TIMERS: Final = {"policy": "timer_rego_query_eval_ns", "total": "timer_server_handler_ns"}
+"""OPA's names for two of the steps in `Decision.latency_us`."""
 
 _NOBODY: Final = Principal(issuer="", tenant="", agent="", subject="")
 
@@ -86,7 +86,7 @@ class RecordWriter:
             "effect": decision.effect,
             "enforced": decision.enforced,
             "mode": decision.mode,
-            "phase": call and call.phase,
+            "phase": decision.phase,
             "risk": verdict and verdict.risk,
             "tenant": principal.tenant,
             "agent": principal.agent,
@@ -148,8 +148,5 @@ def _revision(revision: Revision) -> dict[str, Any]:
 
 
 def _metrics(latency_us: Mapping[str, int]) -> dict[str, int]:
-    """OPA's timer names, so that what reads its decision logs reads ours."""
-    metrics = {"timer_server_handler_ns": sum(latency_us.values()) * 1000}
-    if POLICY_STEP in latency_us:
-        metrics["timer_rego_query_eval_ns"] = latency_us[POLICY_STEP] * 1000
-    return metrics
+    """OPA's timers, so that what reads its decision logs reads ours."""
+    return {timer: latency_us[step] * 1000 for step, timer in _TIMERS.items() if step in latency_us}

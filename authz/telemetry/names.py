@@ -1,0 +1,136 @@
+"""Every name that telemetry uses: span attributes, metrics, labels, buckets. One table, so that nothing drifts.
+
+Decides what things are called and which label values exist. Must never name an argument, a token, a user or anything
+else without a bound as a metric label (attack K5). `docs/reference/telemetry.md` is generated from here.
+
+Sources: OpenTelemetry's GenAI and MCP conventions (in development, so the names are defined here), OPA's
+`opa.decision_id`, opa-envoy-plugin's metrics and buckets. No convention exists for policy decisions: those names are
+our own, under `authz.`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+SCOPE: Final = "authz"
+"""Instrumentation scope of every span."""
+
+# Spans.
+SPAN: Final = "authz.decision"
+"""Name of a decision that has no method and tool; else `{mcp.method.name} {gen_ai.tool.name}`, as MCP spans are."""
+
+DECISION_ID: Final = "opa.decision_id"
+EFFECT: Final = "authz.effect"
+ENFORCED: Final = "authz.enforced"
+STATUS: Final = "authz.status"
+REASON: Final = "authz.reason"
+RULES: Final = "authz.rules"
+RISK: Final = "authz.risk"
+MODE: Final = "authz.mode"
+PHASE: Final = "authz.phase"
+TENANT: Final = "authz.tenant"
+SESSION: Final = "authz.session"
+AGENT: Final = "gen_ai.agent.id"
+SERVER: Final = "authz.tool.server"
+OPERATION: Final = "gen_ai.operation.name"
+TOOL: Final = "gen_ai.tool.name"
+METHOD: Final = "mcp.method.name"
+PROTOCOL_VERSION: Final = "mcp.protocol.version"
+MCP_SESSION: Final = "mcp.session.id"
+REVISION: Final = "authz.policy.revision"
+BUNDLE: Final = "authz.policy.bundle_id"
+CHANGE: Final = "authz.policy.change_id"
+WAVE: Final = "authz.policy.wave"
+APPROVAL: Final = "authz.approval_id"
+ERROR_TYPE: Final = "error.type"
+
+ATTRIBUTES: Final[dict[str, str]] = {
+    DECISION_ID: "the decision; the same in its record and in `x-authz-decision-id`",
+    EFFECT: "what was decided: allow, deny, sanitize, approval_needed",
+    ENFORCED: "what was done about it; differs in flag mode and where a sanitize cannot be applied",
+    STATUS: "what to alert on: allowed, sanitized, policy_blocked, flagged_for_review, …",
+    REASON: "a code of the catalogue, or the policy's own",
+    RULES: "the rules that decided, as the policy names them",
+    RISK: "the policy's risk class: read, write, destructive",
+    MODE: "block or flag",
+    PHASE: "call, list or result",
+    TENANT: "the caller's tenant",
+    SESSION: "the caller's session",
+    AGENT: "the caller's agent id",
+    SERVER: "the tool's server",
+    OPERATION: "`execute_tool` on a tool call",
+    TOOL: "the tool",
+    METHOD: "the MCP method",
+    PROTOCOL_VERSION: "the MCP revision",
+    MCP_SESSION: "SHA-256 of the MCP session id: the id itself lets its holder join the session",
+    REVISION: "the policy revision that answered",
+    BUNDLE: "its bundle",
+    CHANGE: "its change",
+    WAVE: "its rollout wave",
+    APPROVAL: "the approval that was redeemed",
+    ERROR_TYPE: "the reason code, where the engine or the service itself failed; the span's status is then ERROR",
+}
+
+# Metrics.
+STEPS: Final = ("envelope", "identity", "protocol", "facts", "policy", "answer")
+"""Steps of a decision, as `Decision.latency_us` names them."""
+TOTAL: Final = "total"
+"""The whole decision, in the same place."""
+POLICY_REASON: Final = "policy"
+"""Label of every reason code that is a policy's own: those have no bound."""
+OWN_REASONS: Final = ("answered_here", "handshake", "list_filtered")
+"""Reasons of ours that are no refusal."""
+
+BUCKETS_S: Final = (
+    1e-6, 5e-6, 1e-5, 5e-5, 1e-4, 5e-4, 1e-3, 2e-3, 3e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.2, 1.0,
+)  # fmt: skip
+"""opa-envoy-plugin's buckets, and finer ones around Envoy's default timeout of 0.2 s."""
+OPA_BUCKETS_S: Final = (1e-6, 5e-6, 1e-5, 5e-5, 1e-4, 5e-4, 1e-3, 3e-3, 5e-3, 0.1, 1.0)
+"""opa-envoy-plugin's own."""
+
+Kind = Literal["counter", "gauge", "histogram", "info", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One family. `name` is the base name: the text format appends `_total` to counters and `_info` to infos."""
+
+    name: str
+    kind: Kind
+    labels: tuple[str, ...]
+    help: str
+
+
+DECISIONS: Final = Metric(
+    "authz_decisions", "counter", ("effect", "enforced", "status", "reason", "contract"), "Decisions made."
+)
+DURATION: Final = Metric("authz_decision_duration_seconds", "histogram", (), "Time from a check to its answer.")
+STEP_DURATION: Final = Metric(
+    "authz_decision_step_duration_seconds", "histogram", ("step",), "Time by step of a decision."
+)
+CACHE_HITS: Final = Metric("authz_cache_hits", "counter", ("cache",), "Lookups answered from a cache.")
+CACHE_MISSES: Final = Metric("authz_cache_misses", "counter", ("cache",), "Lookups that a cache could not answer.")
+CACHE_ENTRIES: Final = Metric("authz_cache_entries", "gauge", ("cache",), "Entries in a cache.")
+RECORDS_WRITTEN: Final = Metric("authz_records_written", "counter", (), "Records appended to the log.")
+RECORDS_LOST: Final = Metric("authz_records_lost", "counter", (), "Records that could not be appended.")
+SPANS_EXPORTED: Final = Metric("authz_spans_exported", "counter", (), "Spans handed to every exporter.")
+SPANS_DROPPED: Final = Metric(
+    "authz_spans_dropped", "counter", ("cause",), "Spans given up: the queue was full, or an exporter failed."
+)
+READY: Final = Metric("authz_ready", "gauge", (), "1 when checks are served.")
+REVOCATION_MODE: Final = Metric(
+    "authz_revocation_mode", "gauge", ("mode",), "1 for where kills come from; `none` means that no kill reaches us."
+)
+BUILD: Final = Metric("authz_build", "info", ("version", "python"), "This program.")
+POLICY: Final = Metric("authz_policy", "info", ("revision", "bundle_id"), "The active policy; one series.")
+ACTIVATIONS: Final = Metric("authz_policy_activations", "counter", ("outcome",), "Policies activated or refused.")
+OPA_DURATION: Final = Metric(
+    "grpc_request_duration_seconds", "histogram", ("handler",), "opa-envoy-plugin's duration of Check, in seconds."
+)
+OPA_ERRORS: Final = Metric("error_counter", "unknown", ("reason",), "opa-envoy-plugin's errors by their code.")
+
+METRICS: Final = (
+    DECISIONS, DURATION, STEP_DURATION, CACHE_HITS, CACHE_MISSES, CACHE_ENTRIES, RECORDS_WRITTEN, RECORDS_LOST,
+    SPANS_EXPORTED, SPANS_DROPPED, READY, REVOCATION_MODE, BUILD, POLICY, ACTIVATIONS, OPA_DURATION, OPA_ERRORS,
+)  # fmt: skip
