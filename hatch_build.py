@@ -32,15 +32,22 @@ class NativeBuildHook(BuildHookInterface[WheelBuilderConfig]):
         """Compile and describe the wheel. `version` is hatchling's word for `standard` or `editable`.
 
         Raises:
-            SystemExit: a compiler or the Go source is missing.
-            subprocess.CalledProcessError: Go refused the sources.
+            SystemExit: a compiler or the Go source is missing, or Go refused the source.
         """
         root = Path(self.root)
         library = build_library(root)
         if version == "editable":
             return
         build_data["pure_python"] = False
-        # cffi's ABI mode depends on the platform's C library, not on a version of CPython.
-        build_data["tag"] = f"py3-none-{next(platform_tags())}"
+        build_data["tag"] = f"py3-none-{_platform()}"
         build_data["artifacts"].append(library.relative_to(root).as_posix())
         build_data["force_include"].update({folder: f"authz/_share/{folder}" for folder in self.config["share"]})
+
+
+def _platform() -> str:
+    """The tag of this platform with its C library: cffi's ABI mode depends on that, not on a version of CPython.
+
+    The plain `linux_*` tag would also be installed where the C library is older than the one linked here.
+    """
+    tags = list(platform_tags())
+    return next((tag for tag in tags if not tag.startswith("linux_")), tags[0])

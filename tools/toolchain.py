@@ -51,8 +51,7 @@ def build_library(root: Path) -> Path:
     The new library replaces the old one by a rename, so that a program that has the old one mapped keeps it whole.
 
     Raises:
-        SystemExit: there is nothing to compile, or no compiler.
-        subprocess.CalledProcessError: Go refused the sources; it has said why on stderr.
+        SystemExit: there is nothing to compile, no compiler, or Go refused the sources and has said why on stderr.
     """
     native, library = root / "native", root / "authz" / LIBRARY
     if not any(native.glob("*.go")):
@@ -61,7 +60,8 @@ def build_library(root: Path) -> Path:
     # The folder also takes the header that cgo writes: cffi reads declarations of its own.
     with tempfile.TemporaryDirectory(dir=library.parent, prefix=".build-") as folder:
         fresh = Path(folder) / LIBRARY
-        subprocess.run([*command, "-o", str(fresh), "."], cwd=native, env=environment(), check=True)
+        if subprocess.run([*command, "-o", str(fresh), "."], cwd=native, env=environment(), check=False).returncode:
+            raise SystemExit(f"{native} does not compile; what Go said stands above")
         fresh.replace(library)
     return library
 

@@ -1,0 +1,83 @@
+"""The distributions as a user gets them: built from the tree, installed where nothing else is."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from authz import __version__
+from authz.resources import Folder
+
+ROOT = Path(__file__).parents[2]
+UV = Path(sys.executable).parent / "uv"
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(300)]
+
+
+def run(*command: str | Path, cwd: Path = ROOT) -> str:
+    return subprocess.run(command, cwd=cwd, check=True, capture_output=True, text=True, timeout=240).stdout
+
+
+@pytest.fixture(scope="module")
+def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A source distribution, and the wheel made from it: so the first holds all that the second needs."""
+    folder = tmp_path_factory.mktemp("dist")
+    run(UV, "build", "--no-build-isolation", "--python", sys.executable, "--out-dir", folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wheel(dist: Path) -> Path:
+    return next(dist.glob("*.whl"))
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The `bin` of an environment with the locked run time and the wheel, and nothing of the tree."""
+    venv = tmp_path_factory.mktemp("empty") / "venv"
+    python = venv / "bin/python"
+    run(UV, "venv", "--python", sys.executable, venv)
+    run(UV, "pip", "sync", "--python", python, "--require-hashes", ROOT / "requirements/runtime.txt")
+    run(UV, "pip", "install", "--python", python, "--no-deps", wheel)
+    return venv / "bin"
+
+
+def test_the_wheel_says_that_it_depends_on_the_platform_and_on_no_version_of_python(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        metadata = archive.read(f"authz-{__version__}.dist-info/WHEEL").decode()
+    assert "Root-Is-Purelib: false" in metadata
+    assert wheel.name.startswith(f"authz-{__version__}-py3-none-")
+    assert not wheel.name.endswith(("-any.whl", f"none-linux_{wheel.stem.rpartition('_')[2]}.whl"))
+
+
+def test_the_wheel_holds_the_extension_and_what_commands_read(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+    assert len([name for name in names if name.startswith("authz/_native.")]) == 1
+    for folder in get_args(Folder):
+        assert [name for name in names if name.startswith(f"authz/_share/{folder}/")], folder
+
+
+def test_the_wheel_holds_nothing_beside_the_package(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        tops = {name.partition("/")[0] for name in archive.namelist()}
+    assert tops == {"authz", f"authz-{__version__}.dist-info"}
+
+
+def test_the_source_distribution_holds_no_built_file(dist: Path) -> None:
+    with tarfile.open(next(dist.glob("*.tar.gz"))) as archive:
+        names = archive.getnames()
+    assert f"authz-{__version__}/native/go.sum" in names
+    assert [name for name in names if "/_native." in name or "/.venv" in name or name.endswith(".pyc")] == []
+
+
+def test_an_installed_wheel_runs_with_its_extension_and_its_folders(installed: Path, tmp_path: Path) -> None:
+    assert run(installed / "authz", "version", cwd=tmp_path).startswith(f"authz {__version__}")
+    found = "from authz.resources import shared; print(shared('rego'), shared('envoy'), shared('bundles/starter'))"
+    assert run(installed / "python", "-c", found, cwd=tmp_path).count("/site-packages/authz/_share/") == 3
