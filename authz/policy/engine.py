@@ -1,0 +1,119 @@
+"""The engine port: what the rest of the service may ask of an engine that runs Rego.
+
+Decides the shapes only. An engine must never answer past its deadline, never reach further than the
+policy it was opened with, and never turn a failure into a result: `None` means undefined and nothing else.
+Trusts the caller to have verified where a policy came from; what a result means is judged by the contract
+(`agent_contract`, `envoy_contract`).
+
+Adapters: `opa_native` (OPA as a library, in this process) and `opa_server` (OPA over HTTP).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+    from types import TracebackType
+    from typing import Self
+
+    from authz.model import JsonValue
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicySource:
+    """Where a policy comes from: files and directories, or the bytes of one bundle archive.
+
+    Empty means the policy that the engine already holds, which only a server can.
+    """
+
+    paths: tuple[Path, ...] = ()
+    archive: bytes | None = None
+    contract: Literal["agent", "envoy"] = "agent"
+
+    def __post_init__(self) -> None:
+        if self.paths and self.archive is not None:
+            message = "a policy is read from paths or from an archive, not from both"
+            raise ValueError(message)
+
+
+class Query(Protocol):
+    """One entrypoint of one policy, prepared once. Safe for use by many threads at once."""
+
+    def evaluate(self, input_json: bytes, deadline_s: float) -> bytes | None:
+        """The entrypoint's value as JSON, or None where it is undefined.
+
+        Args:
+            input_json: the whole input document, one JSON value that our own side wrote.
+            deadline_s: seconds after which the evaluation is abandoned.
+
+        Raises:
+            PolicyError: POLICY_ERROR when the evaluation failed, POLICY_TIMEOUT at the deadline.
+            UnavailableError: POLICY_UNAVAILABLE when the engine cannot be asked.
+        """
+        ...
+
+
+class Policy(Protocol):
+    """One compiled revision. It never changes; a new revision is a new `Policy`."""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what was loaded, in hex; empty where the engine does not show its files."""
+        ...
+
+    @property
+    def revision(self) -> str:
+        """The bundle's own name for itself; empty where it has none."""
+        ...
+
+    @property
+    def metadata(self) -> Mapping[str, JsonValue]:
+        """The bundle manifest's `metadata`."""
+        ...
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What an operator should know of this policy, one line each, "file:row: code: message"."""
+        ...
+
+    def reads(self, field: str) -> bool:
+        """Whether some rule surely reads `input.<field>`. A doubt is False: the strict answer follows."""
+        ...
+
+    def query(self, entrypoint: str) -> Query:
+        """Prepare an entrypoint, such as `authz/decision`.
+
+        Raises:
+            BundleError: the policy has nothing there; it would deny everything without a word.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free what the engine holds for this policy, once no query of it runs."""
+        ...
+
+    def __enter__(self) -> Self:
+        """Close the policy at the end of the block."""
+        ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close."""
+        ...
+
+
+class Engine(Protocol):
+    """Opens policies."""
+
+    def open(self, source: PolicySource) -> Policy:
+        """Read and compile a policy whole.
+
+        Raises:
+            BundleError: the policy does not load; every problem found is in it.
+            UnavailableError: POLICY_UNAVAILABLE when the engine cannot be asked.
+        """
+        ...
