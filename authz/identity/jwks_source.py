@@ -89,8 +89,9 @@ class JwksSource:
         jitter: Callable[[], float] = lambda: random.uniform(0.8, 1.0),  # noqa: S311 - spreads load, guards nothing
     ) -> None:
         self._read = read
-        self._clock = clock
+        self._monotonic_ns = clock.monotonic_ns
         self._timing = timing
+        self._stale_ns = int(timing.stale_s * _NS)
         self._rsa_algorithm = rsa_algorithm
         self._jitter = jitter
         # One tuple, replaced whole: readers on other threads see the keys and their time together.
@@ -119,7 +120,7 @@ class JwksSource:
     def key_set(self) -> KeySet:
         """See `KeySource`."""
         loaded = self._loaded
-        if loaded is None or self._clock.monotonic_ns() - loaded[1] > self._timing.stale_s * _NS:
+        if loaded is None or self._monotonic_ns() - loaded[1] > self._stale_ns:
             raise UnavailableError(JWKS_UNAVAILABLE)
         return loaded[0]
 
@@ -135,7 +136,7 @@ class JwksSource:
     def age_s(self) -> float:
         """See `KeySource`."""
         loaded = self._loaded
-        return math.inf if loaded is None else (self._clock.monotonic_ns() - loaded[1]) / _NS
+        return math.inf if loaded is None else (self._monotonic_ns() - loaded[1]) / _NS
 
     def state(self) -> JwksState:
         """For readiness and metrics."""
@@ -154,7 +155,7 @@ class JwksSource:
         Raises:
             UnavailableError: `JWKS_UNAVAILABLE`, with why; the keys in force stay.
         """
-        started_ns = self._clock.monotonic_ns()
+        started_ns = self._monotonic_ns()
         try:
             document = self._read()
             if self._loaded is None or document != self._document:
@@ -182,7 +183,7 @@ class JwksSource:
 
     def _may_ask(self) -> bool:
         """Whether an unknown kid may cause a read now. One clock for all kids: a list of them could be flooded."""
-        now_ns = self._clock.monotonic_ns()
+        now_ns = self._monotonic_ns()
         if self._asked_ns is not None and now_ns - self._asked_ns < self._timing.unknown_kid_s * _NS:
             return False
         self._asked_ns = now_ns

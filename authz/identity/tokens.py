@@ -68,7 +68,7 @@ class TokenVerifier:
         self._trusted = {each.issuer.issuer: each for each in issuers}
         if not issuers or len(self._trusted) != len(issuers):
             raise ConfigError("token issuers must be configured, each exactly once")
-        self._clock = clock
+        self._now_ns = clock.now_ns
         self._limits = limits or Limits()
         self._cache = TokenCache(self._limits.token_cache)
 
@@ -79,7 +79,7 @@ class TokenVerifier:
             InvalidRequestError: with a `TOKEN_…` reason; the caller adds the challenge.
             UnavailableError: `JWKS_UNAVAILABLE` or `CLOCK_STEP`; also answered 401.
         """
-        now_ns = self._clock.now_ns()
+        now_ns = self._now_ns()
         if len(token) > MAX_TOKEN_BYTES:
             raise InvalidRequestError(TOKEN_SIZE)
         try:

@@ -1,0 +1,119 @@
+"""Identity that Envoy vouches for, and identity that agents only claim.
+
+Decides when a peer certificate that Envoy verified stands for an agent: only where an operator configured it, only
+for one SPIFFE trust domain, and only into the tenant named there. Decides also which headers never reach a tool,
+because a tool might believe them.
+Must never read an identity from a header that the caller could have set. Trusts `source.principal` as Envoy's own
+word; trusts `x-forwarded-client-cert` only if configured, which needs Envoy's `forward_client_cert_details:
+SANITIZE_SET` on a listener with mutual TLS.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal
+
+from authz.errors import ConfigError, InvalidRequestError
+from authz.model import Principal
+from authz.reasons import TOKEN_MALFORMED, TOKEN_MISSING, TOKEN_MULTIPLE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from authz.model import Check
+
+_TRUST_DOMAIN: Final = re.compile(r"[a-z0-9._-]{1,255}")
+_SPIFFE_PATH: Final = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._-]+)+")
+"""SPIFFE-ID section 2.2: no empty, `.` or `..` segments, no escapes, so two spellings are two identities."""
+_MAX_SPIFFE_ID: Final = 2048
+_MAX_AGENT: Final = 256
+
+IDENTITY_HEADERS: Final = frozenset(
+    {
+        "authorization",
+        "forwarded-user",
+        "jwt-payload",
+        "jwt_payload",
+        "proxy-authorization",
+        "remote-user",
+        "x-agent",
+        "x-agent-id",
+        "x-client-cert",
+        "x-forwarded-access-token",
+        "x-forwarded-client-cert",
+        "x-forwarded-email",
+        "x-forwarded-groups",
+        "x-forwarded-preferred-username",
+        "x-forwarded-user",
+        "x-jwt-payload",
+        "x-remote-user",
+        "x-spiffe-id",
+        "x-tenant",
+        "x-tenant-id",
+        "x-user",
+        "x-user-id",
+    }
+)
+"""Names by which tools are told who calls. The caller's `authorization` is meant for us alone (D15)."""
+IDENTITY_PREFIXES: Final = ("x-auth-request-", "x-authz-", "x-envoy-", "x-pdp-")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerTrust:
+    """Which peers stand for agents: every SPIFFE id of `trust_domain`, in `tenant`.
+
+    Raises:
+        ConfigError: the trust domain is not a SPIFFE trust domain name, or the tenant is empty.
+    """
+
+    trust_domain: str
+    tenant: str
+    source: Literal["principal", "x-forwarded-client-cert"] = "principal"
+
+    def __post_init__(self) -> None:
+        """Refuse what would match nobody or anybody."""
+        if not _TRUST_DOMAIN.fullmatch(self.trust_domain) or not self.tenant:
+            raise ConfigError(f"peer trust needs a SPIFFE trust domain and a tenant, not `{self.trust_domain}`")
+
+
+def from_peer(check: Check, trust: PeerTrust) -> Principal:
+    """The agent that Envoy's verified peer stands for; its id is the path of its SPIFFE id without the first slash.
+
+    Raises:
+        InvalidRequestError: `TOKEN_MISSING` if no peer of the trust domain is there, `TOKEN_MULTIPLE` or
+            `TOKEN_MALFORMED` if the header names several or none.
+    """
+    if trust.source == "principal":
+        identity = check.source_principal
+    else:
+        identity = _forwarded_uri(check.headers.get(trust.source, ""))
+    issuer = f"spiffe://{trust.trust_domain}"
+    path = identity.removeprefix(issuer)
+    if path == identity or len(identity) > _MAX_SPIFFE_ID or len(path) > _MAX_AGENT or not _SPIFFE_PATH.fullmatch(path):
+        raise InvalidRequestError(TOKEN_MISSING, "the peer has no identity in the trusted domain")
+    return Principal(issuer=issuer, tenant=trust.tenant, agent=path[1:], subject=identity)
+
+
+def headers_to_remove(names: Iterable[str], *, keep: frozenset[str] = frozenset()) -> tuple[str, ...]:
+    """Those of the request's lower-case header `names` that must not reach the tool.
+
+    `keep` holds what the route passes or sets itself: Envoy removes after it sets, so a credential that is
+    injected under one of these names would be lost.
+    """
+    return tuple(
+        name for name in names if (name in IDENTITY_HEADERS or name.startswith(IDENTITY_PREFIXES)) and name not in keep
+    )
+
+
+def _forwarded_uri(header: str) -> str:
+    """The one URI of the one element of XFCC; several elements are several hops, and no hop but ours is known."""
+    if not header:
+        return ""
+    unquoted = re.sub(r'"(?:[^"\\]|\\.)*"', '""', header)
+    if "," in unquoted:
+        raise InvalidRequestError(TOKEN_MULTIPLE, "x-forwarded-client-cert has several elements")
+    uris = [value for key, _, value in (pair.partition("=") for pair in unquoted.split(";")) if key.lower() == "uri"]
+    if len(uris) != 1:
+        raise InvalidRequestError(TOKEN_MALFORMED, "x-forwarded-client-cert does not name one URI")
+    return uris[0]
