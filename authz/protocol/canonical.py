@@ -29,7 +29,7 @@ def dumps(value: JsonValue, *, simple: bool = False) -> bytes:
     """
     if simple:
         return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
-    return rfc8785.dumps(value)  # type: ignore[arg-type]
+    return rfc8785.dumps(value)
 
 
 def digest(value: JsonValue, *, simple: bool = False) -> str:
