@@ -37,12 +37,11 @@ OPERATION: Final = "gen_ai.operation.name"
 TOOL: Final = "gen_ai.tool.name"
 METHOD: Final = "mcp.method.name"
 PROTOCOL_VERSION: Final = "mcp.protocol.version"
-MCP_SESSION: Final = "mcp.session.id"
+MCP_SESSION: Final = "authz.mcp_session_sha256"
 REVISION: Final = "authz.policy.revision"
 BUNDLE: Final = "authz.policy.bundle_id"
 CHANGE: Final = "authz.policy.change_id"
 WAVE: Final = "authz.policy.wave"
-APPROVAL: Final = "authz.approval_id"
 ERROR_TYPE: Final = "error.type"
 
 ATTRIBUTES: Final[dict[str, str]] = {
@@ -60,15 +59,14 @@ ATTRIBUTES: Final[dict[str, str]] = {
     AGENT: "the caller's agent id",
     SERVER: "the tool's server",
     OPERATION: "`execute_tool` on a tool call",
-    TOOL: "the tool",
+    TOOL: "the tool, on a tool call and on plain HTTP",
     METHOD: "the MCP method",
     PROTOCOL_VERSION: "the MCP revision",
-    MCP_SESSION: "SHA-256 of the MCP session id: the id itself lets its holder join the session",
+    MCP_SESSION: "SHA-256 of the MCP session id; the id itself would let a reader join the session",
     REVISION: "the policy revision that answered",
     BUNDLE: "its bundle",
     CHANGE: "its change",
     WAVE: "its rollout wave",
-    APPROVAL: "the approval that was redeemed",
     ERROR_TYPE: "the reason code, where the engine or the service itself failed; the span's status is then ERROR",
 }
 
