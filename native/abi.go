@@ -18,8 +18,9 @@ import (
 
 var (
 	pendings = newHandles[[]byte]()
+	compiled = engine.NewCache()
 	policies = newHandles[*engine.Policy]()
-	queries  = newHandles[*engine.Query]()
+	queries  = newHandles[query]()
 	logs     = newHandles[*barrier.Log]()
 	servers  = newHandles[*transport.Server]()
 )
@@ -64,6 +65,12 @@ func AuthzConfigure(options *C.uint8_t, size C.size_t, out *C.authz_result) {
 	})
 }
 
+// query is prepared for one handle of a policy, and goes with it.
+type query struct {
+	*engine.Query
+	policy uint64
+}
+
 type openedPolicy struct {
 	Handle uint64 `json:"handle"`
 	*engine.Policy
@@ -81,7 +88,7 @@ func AuthzOpenPolicy(options *C.uint8_t, size C.size_t, archive *C.uint8_t, arch
 		if archive != nil {
 			asked.Archive = view(archive, archiveSize)
 		}
-		policy, err := engine.Open(asked)
+		policy, err := compiled.Open(asked)
 		if err != nil {
 			return nil, err
 		}
@@ -92,7 +99,14 @@ func AuthzOpenPolicy(options *C.uint8_t, size C.size_t, archive *C.uint8_t, arch
 // AuthzClosePolicy lets go of a policy and its queries. Evaluations under way finish.
 //
 //export AuthzClosePolicy
-func AuthzClosePolicy(handle C.uint64_t) { _, _ = policies.remove(uint64(handle)) }
+func AuthzClosePolicy(handle C.uint64_t) {
+	policy, err := policies.remove(uint64(handle))
+	if err != nil {
+		return
+	}
+	compiled.Close(policy)
+	queries.removeAll(func(asked query) bool { return asked.policy == uint64(handle) })
+}
 
 // AuthzPrepare makes a policy's entrypoint ready to be asked.
 //
@@ -103,11 +117,11 @@ func AuthzPrepare(handle C.uint64_t, entrypoint *C.uint8_t, size C.size_t, out *
 		if err != nil {
 			return nil, err
 		}
-		query, err := policy.Prepare(text(entrypoint, size))
+		prepared, err := policy.Prepare(text(entrypoint, size))
 		if err != nil {
 			return nil, err
 		}
-		return describe(map[string]uint64{"handle": queries.add(query)}, nil)
+		return describe(map[string]uint64{"handle": queries.add(query{prepared, uint64(handle)})}, nil)
 	})
 }
 
@@ -116,13 +130,56 @@ func AuthzPrepare(handle C.uint64_t, entrypoint *C.uint8_t, size C.size_t, out *
 //export AuthzEvaluate
 func AuthzEvaluate(handle C.uint64_t, input *C.uint8_t, size C.size_t, deadline C.int64_t, out *C.authz_result) {
 	answer(out, func() ([]byte, error) {
-		query, err := queries.find(uint64(handle))
+		asked, err := queries.find(uint64(handle))
 		if err != nil {
 			return nil, err
 		}
 		fault.Point("engine")
-		return query.Evaluate(view(input, size), time.Duration(deadline))
+		return asked.Evaluate(view(input, size), time.Duration(deadline))
 	})
+}
+
+// AuthzExplain asks a query and tells everything seen on the way.
+//
+//export AuthzExplain
+func AuthzExplain(handle C.uint64_t, input *C.uint8_t, size C.size_t, deadline C.int64_t, out *C.authz_result) {
+	answer(out, func() ([]byte, error) {
+		asked, err := queries.find(uint64(handle))
+		if err != nil {
+			return nil, err
+		}
+		return describe(asked.Explain(view(input, size), time.Duration(deadline)))
+	})
+}
+
+// AuthzCheck finds what is wrong with a policy's source.
+//
+//export AuthzCheck
+func AuthzCheck(options *C.uint8_t, size C.size_t, out *C.authz_result) {
+	answer(out, func() ([]byte, error) {
+		asked := engine.CheckOptions{}
+		if err := decode(view(options, size), &asked); err != nil {
+			return nil, err
+		}
+		return describe(engine.Check(asked))
+	})
+}
+
+// AuthzTakePrints empties the buffer of what policies printed.
+//
+//export AuthzTakePrints
+func AuthzTakePrints(out *C.authz_result) {
+	answer(out, func() ([]byte, error) {
+		lines, dropped := engine.TakePrints()
+		return describe(map[string]any{"lines": lines, "dropped": dropped}, nil)
+	})
+}
+
+// AuthzEngineStats tells what is compiled and prepared.
+//
+//export AuthzEngineStats
+func AuthzEngineStats(out *C.authz_result) {
+	answer(out, func() ([]byte, error) { return describe(compiled.Stats(), nil) })
 }
 
 // AuthzArmFault makes a named place panic once. For tests.

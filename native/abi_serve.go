@@ -42,6 +42,15 @@ func AuthzAppend(handle C.uint64_t, record *C.uint8_t, size C.size_t, sequence C
 	})
 }
 
+// AuthzVoid says that a number will have no record.
+//
+//export AuthzVoid
+func AuthzVoid(handle C.uint64_t, sequence C.uint64_t) {
+	if log, err := logs.find(uint64(handle)); err == nil {
+		log.Void(uint64(sequence))
+	}
+}
+
 // AuthzLogStats tells a log's counters.
 //
 //export AuthzLogStats

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"maps"
 	"sync"
 )
 
@@ -40,6 +41,12 @@ func (h *handles[T]) remove(number uint64) (T, error) {
 	defer h.mutex.Unlock()
 	delete(h.values, number)
 	return value, err
+}
+
+func (h *handles[T]) removeAll(chosen func(T) bool) {
+	h.mutex.Lock()
+	defer h.mutex.Unlock()
+	maps.DeleteFunc(h.values, func(_ uint64, value T) bool { return chosen(value) })
 }
 
 func newReader(content []byte) io.Reader { return bytes.NewReader(content) }

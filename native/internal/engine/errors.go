@@ -19,7 +19,7 @@ func locate(at *ast.Location) *Location {
 	if at == nil || at.Row == 0 {
 		return nil
 	}
-	return &Location{File: at.File, Row: at.Row, Col: at.Col}
+	return &Location{File: shown(at.File), Row: at.Row, Col: at.Col}
 }
 
 // Problem is one thing wrong with a policy.

@@ -15,31 +15,34 @@ type source struct {
 	modules   map[string]*ast.Module
 	documents map[string]any
 	manifests []bundle.Manifest
+
+	capabilities *ast.Capabilities
+	skip         filter.LoaderFilter
 }
 
 // load parses a snapshot the way OPA does: a directory with a manifest and an archive as a bundle, anything else as
-// `opa run PATH` would. `_test.rego` files are left out: tests are no part of what decides.
-func (s *snapshot) load(capabilities *ast.Capabilities) (*source, error) {
-	loaded := &source{modules: map[string]*ast.Module{}, documents: map[string]any{}}
+// `opa run PATH` would.
+func (s *snapshot) load(capabilities *ast.Capabilities, skip filter.LoaderFilter) (*source, error) {
+	loaded := &source{modules: map[string]*ast.Module{}, documents: map[string]any{}, capabilities: capabilities, skip: skip}
 	var plain []string
 	for _, root := range s.roots {
 		if !s.isBundle(root) {
 			plain = append(plain, root)
 			continue
 		}
-		if err := loaded.addBundle(s.files, root, capabilities); err != nil {
+		if err := loaded.addBundle(s.files, root); err != nil {
 			return nil, err
 		}
 	}
 	if len(plain) > 0 {
-		return loaded, loaded.addPlain(s.files, plain, capabilities)
+		return loaded, loaded.addPlain(s.files, plain)
 	}
 	return loaded, nil
 }
 
-func (l *source) addBundle(files fs.FS, root string, capabilities *ast.Capabilities) error {
-	read, err := bundle.NewCustomReader(bundle.NewFSLoaderWithRoot(files, root).WithFilter(isTest)).
-		WithCapabilities(capabilities).
+func (l *source) addBundle(files fs.FS, root string) error {
+	read, err := bundle.NewCustomReader(bundle.NewFSLoaderWithRoot(files, root).WithFilter(l.skip)).
+		WithCapabilities(l.capabilities).
 		WithProcessAnnotations(true).
 		// Signatures are judged before bytes reach the engine, with keys it does not have.
 		WithSkipBundleVerification(true).
@@ -56,12 +59,12 @@ func (l *source) addBundle(files fs.FS, root string, capabilities *ast.Capabilit
 	return l.addDocuments(read.Data)
 }
 
-func (l *source) addPlain(files fs.FS, roots []string, capabilities *ast.Capabilities) error {
+func (l *source) addPlain(files fs.FS, roots []string) error {
 	read, err := loader.NewFileLoader().
 		WithFS(files).
-		WithCapabilities(capabilities).
+		WithCapabilities(l.capabilities).
 		WithProcessAnnotation(true).
-		Filtered(roots, isTest)
+		Filtered(roots, l.skip)
 	if err != nil {
 		return err
 	}
@@ -100,8 +103,7 @@ func merge(into, from map[string]any) (map[string]any, bool) {
 	return into, true
 }
 
+// isTest is skipped where policies are opened: tests are no part of what decides.
 func isTest(_ string, status fs.FileInfo, _ int) bool {
 	return strings.HasSuffix(status.Name(), "_test.rego")
 }
-
-var _ filter.LoaderFilter = isTest

@@ -30,39 +30,36 @@ type Policy struct {
 	Metadata    map[string]any  `json:"metadata"`
 	Annotations json.RawMessage `json:"annotations"`
 	Warnings    []Problem       `json:"warnings"`
+	References  []Reference     `json:"references"`
 
 	contract Contract
 	compiler *ast.Compiler
 	store    storage.Store
 	values   cache.InterQueryValueCache
 
+	cache   *Cache
 	mutex   sync.Mutex
 	queries map[string]*Query
 }
 
-// Open reads, parses and compiles a policy. Nothing of it is kept if any part is wrong.
-func Open(options Options) (*Policy, error) {
-	read, err := read(options)
+// compile makes a policy of a snapshot. Nothing of it is kept if any part is wrong.
+func (s *snapshot) compile(key identity) (*Policy, error) {
+	loaded, err := s.load(key.contract.capabilities(), isTest)
 	if err != nil {
-		return nil, policyError(err)
-	}
-	loaded, err := read.load(options.Contract.capabilities())
-	if err != nil {
-		return nil, policyError(err)
+		return nil, err
 	}
 	policy := &Policy{
-		Digest:   read.digest(),
+		Digest:   key.digest,
 		Metadata: map[string]any{},
-		contract: options.Contract,
-		store:    inmem.NewFromObjectWithOpts(loaded.documents, inmem.OptRoundTripOnWrite(false), inmem.OptReturnASTValuesOnRead(true)),
-		values:   cache.NewInterQueryValueCache(context.Background(), nil),
-		queries:  map[string]*Query{},
+		contract: key.contract,
+		store: inmem.NewFromObjectWithOpts(
+			loaded.documents, inmem.OptRoundTripOnWrite(false), inmem.OptReturnASTValuesOnRead(true),
+		),
+		values:  cache.NewInterQueryValueCache(context.Background(), nil),
+		queries: map[string]*Query{},
 	}
 	policy.describe(loaded)
-	if err := policy.compile(loaded.modules); err != nil {
-		return nil, policyError(err)
-	}
-	return policy, nil
+	return policy, policy.compile(loaded.modules)
 }
 
 func read(options Options) (*snapshot, error) {
@@ -101,6 +98,7 @@ func (p *Policy) compile(modules map[string]*ast.Module) error {
 		return p.compiler.Errors
 	}
 	p.Warnings = undecidableCalls(p.compiler.Modules)
+	p.References = references(p.compiler.Modules)
 	annotations, err := json.Marshal(p.compiler.GetAnnotationSet().Flatten())
 	p.Annotations = annotations
 	return err
@@ -112,26 +110,4 @@ func newCompiler(contract Contract) *ast.Compiler {
 		WithStrict(contract.strict()).
 		WithEnablePrintStatements(true).
 		SetErrorLimit(0)
-}
-
-// undecidableCalls names what a policy calls that our own contract would not let it: a replay cannot repeat it.
-func undecidableCalls(modules map[string]*ast.Module) []Problem {
-	found := []Problem{}
-	for _, module := range modules {
-		ast.WalkExprs(module, func(expr *ast.Expr) bool {
-			if !expr.IsCall() {
-				return false
-			}
-			builtin, known := ast.BuiltinMap[expr.Operator().String()]
-			if known && undecidable(builtin) {
-				found = append(found, Problem{
-					Code:     "undecidable_builtin",
-					Message:  builtin.Name + " depends on more than its arguments: its decisions cannot be replayed",
-					Location: locate(expr.Location),
-				})
-			}
-			return false
-		})
-	}
-	return found
 }

@@ -39,7 +39,7 @@ func (p *prints) Print(at print.Context, text string) error {
 func (p *prints) take() ([]Print, int) {
 	p.mutex.Lock()
 	defer p.mutex.Unlock()
-	lines, dropped := p.lines, p.dropped
+	lines, dropped := append([]Print{}, p.lines...), p.dropped
 	p.lines, p.dropped = nil, 0
 	return lines, dropped
 }

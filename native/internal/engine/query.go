@@ -7,6 +7,7 @@ import (
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/rego"
+	"github.com/open-policy-agent/opa/v1/storage"
 	"github.com/open-policy-agent/opa/v1/topdown"
 )
 
@@ -21,8 +22,10 @@ func (p *Policy) Prepare(entrypoint string) (*Query, error) {
 	p.mutex.Lock()
 	defer p.mutex.Unlock()
 	if query, known := p.queries[entrypoint]; known {
+		p.cache.hits.Add(1)
 		return query, nil
 	}
+	p.cache.misses.Add(1)
 	query, err := p.prepare(entrypoint)
 	if err == nil {
 		p.queries[entrypoint] = query
@@ -56,15 +59,22 @@ func (p *Policy) prepare(entrypoint string) (*Query, error) {
 	return &Query{policy: p, prepared: prepared}, nil
 }
 
+func (p *Policy) prepared() int {
+	p.mutex.Lock()
+	defer p.mutex.Unlock()
+	return len(p.queries)
+}
+
 func (p *Policy) defines(ref ast.Ref) bool {
 	if len(p.compiler.GetRules(ref)) > 0 {
 		return true
 	}
-	path, err := storagePath(ref)
+	path, err := storage.NewPathForRef(ref)
 	if err != nil {
 		return false
 	}
-	return exists(p.store, path)
+	_, err = storage.ReadOne(context.Background(), p.store, path)
+	return err == nil
 }
 
 // Evaluate answers with the entrypoint's value as JSON, or nil where it is undefined. It ends at the deadline, whatever

@@ -27,7 +27,8 @@ const (
 	maxTotalBytes = 128 << 20
 )
 
-const archiveRoot = "bundle"
+// archiveRoot is where the files of an archive stand; no absolute path without its slash begins like it.
+const archiveRoot = "(archive)"
 
 var policyExtensions = []string{".rego", ".json", ".yaml", ".yml"}
 
@@ -47,6 +48,10 @@ func readPaths(paths []string) (*snapshot, error) {
 		absolute, err := filepath.Abs(root)
 		if err != nil {
 			return nil, err
+		}
+		// OPA's loader takes what stands before a colon for a path in data.
+		if strings.Contains(absolute, ":") {
+			return nil, fmt.Errorf("%s: a colon in a policy's path is not supported", absolute)
 		}
 		if err := s.readTree(absolute); err != nil {
 			return nil, err
@@ -183,6 +188,14 @@ func readFile(file string) ([]byte, error) {
 }
 
 func name(absolute string) string { return strings.TrimPrefix(filepath.ToSlash(absolute), "/") }
+
+// shown is a file's name as people know it.
+func shown(file string) string {
+	if inside, archived := strings.CutPrefix(file, archiveRoot+"/"); archived {
+		return inside
+	}
+	return "/" + strings.TrimPrefix(file, "/")
+}
 
 func hidden(base string) bool { return strings.HasPrefix(base, ".") && base != ".manifest" }
 

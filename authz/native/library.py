@@ -1,0 +1,106 @@
+"""The entrance: one loaded library for the process, and what can be opened with it.
+
+Decides nothing. Must be loaded after any fork, and only once; `load` sees to the latter.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Self
+
+from authz.native.boundary import Boundary, library_name, problem
+from authz.native.engine import Policy
+from authz.native.log import Log
+from authz.native.transport import Server
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from authz.native.boundary import Json, Problem
+    from authz.native.engine import PolicyOptions
+    from authz.native.log import LogOptions
+    from authz.native.program import Program
+    from authz.native.transport import ServerOptions
+
+_PACKAGE: Final = Path(__file__).resolve().parent.parent
+
+
+class Library:
+    """The loaded library. Thread-safe."""
+
+    def __init__(self, boundary: Boundary) -> None:
+        self._boundary = boundary
+
+    @classmethod
+    def load(cls, path: Path | None = None) -> Self:
+        """Load the library beside this package, or the one at `path`; the same path is loaded once.
+
+        Raises:
+            NativeError: it is missing, is not ours, or speaks another ABI version.
+        """
+        return cls(_boundary(path or _PACKAGE / library_name()))
+
+    def configure(self, *, max_procs: int = 0, gc_percent: int = 0, memory_limit_bytes: int = 0) -> dict[str, int]:
+        """Set the bounds of Go's runtime and tell those in force; zero leaves one as it is."""
+        asked = {"max_procs": max_procs, "gc_percent": gc_percent, "memory_limit_bytes": memory_limit_bytes}
+        bounds: dict[str, int] = self._ask("AuthzConfigure", asked)
+        return bounds
+
+    def open_policy(self, options: PolicyOptions) -> Policy:
+        """Read every file once, check it strictly (contract `agent`) and compile it.
+
+        Raises:
+            EngineError: nothing is loaded; `problems` has all that was found.
+        """
+        return Policy.open(self._boundary, options)
+
+    def check(self, paths: Sequence[Path], schema: Path | None = None) -> Sequence[Problem]:
+        """What `opa check --strict` finds, tests included; with a schema of the input, unknown input paths too.
+
+        Args:
+            paths: files and directories.
+            schema: a JSON schema for `input`, or a directory of schemas that annotations name.
+        """
+        asked = {"paths": [str(path) for path in paths], "schema": str(schema or "")}
+        return tuple(map(problem, self._ask("AuthzCheck", asked)))
+
+    def take_prints(self) -> Json:
+        """What policies printed since the last time: `{lines: [{location?, text}], dropped}`. Log it at debug level."""
+        return self._boundary.document(self._boundary.lib.AuthzTakePrints)
+
+    def engine_stats(self) -> dict[str, int]:
+        """The cache of prepared queries: `{policies, queries, hits, misses}`."""
+        counters: dict[str, int] = self._boundary.document(self._boundary.lib.AuthzEngineStats)
+        return counters
+
+    def open_log(self, options: LogOptions) -> Log:
+        """Open a log; its first segment is made at once.
+
+        Raises:
+            NativeError: the directory cannot be written to.
+        """
+        return Log.open(self._boundary, options)
+
+    def serve(self, options: ServerOptions, program: Program, log: Log | None = None) -> Server:
+        """Listen, and ask `program` for every answer. Health is NOT_SERVING until Server.set_serving.
+
+        Raises:
+            NativeError: the address, the certificates or the fallback answers are not usable.
+        """
+        return Server.open(self._boundary, options, program, log)
+
+    def arm_fault(self, place: str) -> None:
+        """Make the library panic once at a named place. For tests only."""
+        name = place.encode()
+        self._boundary.lib.AuthzArmFault(name, len(name))
+
+    def _ask(self, function: str, options: Json) -> Json:
+        encoded = json.dumps(options).encode()
+        return self._boundary.document(getattr(self._boundary.lib, function), encoded, len(encoded))
+
+
+@cache
+def _boundary(path: Path) -> Boundary:
+    return Boundary(path)
