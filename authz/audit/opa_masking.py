@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 # Records have no cache of non-deterministic builtins, so a rule for it finds nothing.
 _ROOTS: Final = ("input", "result", "nd_builtin_cache")
 
+LONGEST_INDEX: Final = 10
+"""Digits; Python refuses to read very long numbers."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MaskRule:
@@ -58,8 +61,8 @@ def _rule(element: JsonValue, position: int) -> MaskRule:
             return MaskRule(operation="remove", path=_path(element, position))
         case {"op": "remove", "path": str(path)}:
             return MaskRule(operation="remove", path=_path(path, position))
-        case {"op": "upsert", "path": str(path)}:
-            return MaskRule(operation="upsert", path=_path(path, position), value=element.get("value"))
+        case {"op": "upsert", "path": str(path), **rest}:
+            return MaskRule(operation="upsert", path=_path(path, position), value=rest.get("value"))
         case _:
             raise PolicyError(POLICY_TYPE, f"mask rule {position} needs a path, and an op that is remove or upsert")
 
@@ -106,7 +109,7 @@ def _changed(value: Any, path: tuple[str, ...], rule: MaskRule, *, created: bool
         LookupError: the path is not there.
     """
     key, rest = path[0], path[1:]
-    if isinstance(value, list) and key.isdecimal():
+    if isinstance(value, list) and key.isdecimal() and len(key) < LONGEST_INDEX:
         return _changed_item(value, int(key), rest, rule)
     if not isinstance(value, dict) or (key not in value and not (created and rule.operation == "upsert")):
         raise LookupError(key)

@@ -81,6 +81,7 @@ class RecordWriter:
         call, verdict, principal = decision.call, decision.verdict, decision.principal or _NOBODY
         fields = {
             "decision_id": decision.id,
+            "amends": decision.amends,
             "timestamp": rfc3339(decision.timestamp_ns),
             "status": decision.status,
             "effect": decision.effect,
