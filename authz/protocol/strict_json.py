@@ -121,10 +121,11 @@ def _examine_containers(value: JsonValue, body: bytes, limits: Limits) -> bool:
     recursion, so no depth exhausts the stack.
     """
     opened = body.count(b"[") + body.count(b"{")
-    ascii_keys = body.isascii() and b"\\u" not in body
-    if ascii_keys and opened <= limits.json_depth and opened + body.count(b",") <= limits.json_keys:
+    plain = body.isascii() and b"\\u" not in body
+    if plain and opened <= limits.json_depth and opened + body.count(b",") <= limits.json_keys:
         return True
     depth = seen = 0
+    ascii_keys = True
     level = [value]
     while level := [node for node in level if isinstance(node, dict | list)]:
         depth += 1
@@ -133,18 +134,19 @@ def _examine_containers(value: JsonValue, body: bytes, limits: Limits) -> bool:
             raise InvalidRequestError(reasons.JSON_DEPTH, offset=_deeper_than(body, limits.json_depth))
         if seen > limits.json_keys:
             raise InvalidRequestError(reasons.JSON_SIZE, "too many keys and items")
-        ascii_keys = ascii_keys or all(map(str.isascii, chain.from_iterable(n for n in level if isinstance(n, dict))))
+        ascii_keys = ascii_keys and all(map(str.isascii, chain.from_iterable(n for n in level if isinstance(n, dict))))
         level = list(chain.from_iterable(node.values() if isinstance(node, dict) else node for node in level))
     return ascii_keys
 
 
 def _refusal(body: bytes, message: str) -> InvalidRequestError:
     position = _POSITION.search(message)
-    offset = _offset(body, int(position[1]), int(position[2])) if position else None
-    for prefix, reason in _REFUSALS:
-        if message.startswith(prefix):
-            return InvalidRequestError(reason, offset=offset)
-    return InvalidRequestError(_syntax_reason(body[offset or 0 :]), offset=offset)
+    offset = _offset(body, int(position[1]), int(position[2])) if position else 0
+    reason = next((reason for prefix, reason in _REFUSALS if message.startswith(prefix)), None)
+    if reason is reasons.JSON_DUP_KEY:  # jiter stops behind the name
+        names = (token.start() for token in _TOKEN.finditer(body, 0, offset) if token[0].endswith(b":"))
+        offset = max(names, default=offset)
+    return InvalidRequestError(reason or _syntax_reason(body[offset : offset + 8]), offset=offset)
 
 
 def _syntax_reason(rest: bytes) -> Reason:
