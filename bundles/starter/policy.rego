@@ -36,8 +36,20 @@ _call if {
 _risk := risk if {
 	risk := data.risks[input.tool.server][input.tool.name]
 } else := "read" if {
-	input.tool.method in data.methods
+	_names_only
 } else := "destructive"
+
+# Methods other than tools/call that every agent of a known tenant may use: they show names and change nothing.
+_names_only if {
+	input.tool.method in {
+		"tools/list",
+		"resources/list",
+		"resources/templates/list",
+		"prompts/list",
+		"stream/open",
+		"session/delete",
+	}
+}
 
 # Who may call at all
 
@@ -56,9 +68,9 @@ outcomes contains {
 	"reason": "tool_not_granted",
 	"message": "This tool is not granted to this agent.",
 } if {
-	_tenant
-	_names_tool
 	not _granted
+	_names_tool
+	_tenant
 }
 
 _names_tool if input.phase == "list"
@@ -68,14 +80,15 @@ _names_tool if input.tool.method == "tools/call"
 # Which tools an agent sees
 
 outcomes contains {"effect": "allow", "rule": "visibility", "reason": "tool_granted"} if {
+	input.phase == "list"
 	visibility.visible(_tenant.grants)
 }
 
 # Methods that are not tools
 
 outcomes contains {"effect": "allow", "rule": "methods", "reason": "method_allowed"} if {
+	_names_only
 	input.phase == "call"
-	input.tool.method in data.methods
 	_tenant
 }
 
@@ -101,7 +114,7 @@ outcomes contains {
 	"rule": "results",
 	"reason": "result_redacted",
 	"message": "Card and account numbers, social security numbers and secrets were redacted.",
-	"redactions": redactions,
+	"obligations": {"redactions": redactions},
 } if {
 	input.phase == "result"
 	redactions := redaction.plan(input.result, _sensitive)
@@ -122,8 +135,7 @@ outcomes contains {
 
 outcomes contains {"effect": "allow", "rule": "documents", "reason": "document_in_root"} if {
 	input.tool.name == "read_document"
-	_call
-	paths.confined(input.args.path, _tenant.documents.roots)
+	_document_proved
 }
 
 outcomes contains {
@@ -133,8 +145,13 @@ outcomes contains {
 	"message": "Documents are read below the shared folders only.",
 } if {
 	input.tool.name == "read_document"
+	not _document_proved
 	_call
-	not paths.confined(input.args.path, _tenant.documents.roots)
+}
+
+_document_proved if {
+	_call
+	paths.confined(input.args.path, _tenant.documents.roots)
 }
 
 outcomes contains {"effect": "allow", "rule": "search", "reason": "search_granted"} if {
@@ -159,10 +176,7 @@ outcomes contains {
 
 outcomes contains {"effect": "allow", "rule": "payments", "reason": "payment_within_limit"} if {
 	input.tool.name == "transfer_payment"
-	_call
-	arguments.number_within(input.args, "amount", 0, _tenant.payments.limit)
-	arguments.listed(input.args, "recipient", _tenant.payments.recipients)
-	arguments.listed(input.args, "currency", [_tenant.payments.currency])
+	_payment_proved
 }
 
 outcomes contains {
@@ -170,31 +184,35 @@ outcomes contains {
 	"rule": "payments",
 	"reason": "payment_needs_approval",
 	"message": "A payment of this size needs the approval of finance.",
-	"approval": _tenant.payments.approval,
+	"obligations": {"approval": _tenant.payments.approval},
 } if {
 	input.tool.name == "transfer_payment"
-	_call
-	not arguments.number_within(input.args, "amount", 0, _tenant.payments.approval_above)
+	_payment_proved
+	input.args.amount > _tenant.payments.approval_above
 }
 
-outcomes contains {
-	"effect": "deny",
-	"rule": "payments",
-	"reason": reason,
-	"message": message,
-} if {
+outcomes contains {"effect": "deny", "rule": "payments", "reason": reason, "message": message} if {
 	input.tool.name == "transfer_payment"
+	not _payment_proved
 	_call
 	some reason, message in _payment_faults
 }
 
+_payment_proved if {
+	_call
+	terms := _tenant.payments
+	arguments.number_within(input.args, "amount", 0, terms.limit)
+	input.args.recipient in terms.recipients
+	input.args.currency == terms.currency
+}
+
+# What the proof may lack, for the answer. It decides nothing: without the proof there is no allow.
 _payment_faults["payment_amount_invalid"] := "The amount must be a number above zero." if {
-	not arguments.number_within(input.args, "amount", 0, 9007199254740991)
+	not arguments.number_above(input.args, "amount", 0)
 }
 
 _payment_faults["payment_over_limit"] := "The payment is above the limit of this tenant." if {
-	input.args.amount > _tenant.payments.limit
-	is_number(input.args.amount)
+	arguments.number_above(input.args, "amount", _tenant.payments.limit)
 }
 
 _payment_faults["recipient_not_allowed"] := "Payments go to known recipients only." if {
@@ -209,8 +227,7 @@ _payment_faults["currency_not_allowed"] := "Payments are made in the currency of
 
 outcomes contains {"effect": "allow", "rule": "email", "reason": "email_to_known_domain"} if {
 	input.tool.name == "send_email"
-	_call
-	arguments.addressed(input.args, "to", _tenant.email.domains)
+	_recipients_proved
 }
 
 outcomes contains {
@@ -220,8 +237,14 @@ outcomes contains {
 	"message": "E-mail goes to known domains only.",
 } if {
 	input.tool.name == "send_email"
+	not _recipients_proved
 	_call
-	not arguments.addressed(input.args, "to", _tenant.email.domains)
+}
+
+_recipients_proved if {
+	_call
+	arguments.only(input.args, {"to", "subject", "body"})
+	arguments.addressed(input.args, "to", _tenant.email.domains)
 }
 
 outcomes contains {
@@ -229,7 +252,7 @@ outcomes contains {
 	"rule": "email",
 	"reason": "email_redacted",
 	"message": "Card and account numbers, social security numbers and secrets were redacted.",
-	"redactions": redactions,
+	"obligations": {"redactions": redactions},
 } if {
 	input.tool.name == "send_email"
 	_call

@@ -12,19 +12,32 @@ package authzlib.arguments
 # description: Is true when `args[name]` is a number with `above < number <= up_to`.
 # scope: document
 number_within(args, name, above, up_to) if {
-	number := args[name]
-	is_number(number)
-	number > above
-	number <= up_to
+	is_number(args[name])
+	args[name] > above
+	args[name] <= up_to
 }
 
 # METADATA
-# title: A string from an allow-list
-# description: Is true when `args[name]` is a string that stands in the list, compared byte for byte.
+# title: A number above a bound
+# description: Is true when `args[name]` is a number with `above < number`.
+# scope: document
+number_above(args, name, above) if {
+	is_number(args[name])
+	args[name] > above
+}
+
+# METADATA
+# title: Strings from an allow-list
+# description: |
+#   Is true when `args[name]` is a string that stands in the list, or a non-empty list of such strings. They are compared
+#   byte for byte.
 # scope: document
 listed(args, name, allowed) if {
-	is_string(args[name])
-	args[name] in allowed
+	given := _list(args[name])
+	count(given) > 0
+	every item in given {
+		item in allowed
+	}
 }
 
 # METADATA

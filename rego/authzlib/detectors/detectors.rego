@@ -22,9 +22,9 @@ patterns := {
 	"private_key": `(?s)-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----.*?(?:-----END [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----|$)`,
 	"assigned_secret": concat("", [
 		`(?i)(?:api[_-]?key|access[_-]?key|account[_-]?key|secret(?:[_-]?key)?|token|passw(?:or)?d|passphrase|pwd|credentials?)`,
-		`["']?[ \t]*(?:=|:|:=|=>)[ \t]*["']?[^\s"',;]{10,}`,
+		`["']?[ \t]*(?:=|:|:=|=>)[ \t]*["']?[^\s"',;&]{10,}`,
 	]),
-	"payment_card": `[2-6][0-9]{3}[ -]?(?:[0-9]{4}[ -]?[0-9]{4}[ -]?[0-9]{1,7}|[0-9]{6}[ -]?[0-9]{4,5})`,
+	"payment_card": `(?:\b|[A-Za-z_])[2-6][0-9]{3}[ -]?(?:[0-9]{4}[ -]?[0-9]{4}[ -]?[0-9]{1,7}|[0-9]{6}[ -]?[0-9]{4,5})(?:\b|[A-Za-z_])`,
 	"iban": `(?i)[a-z]{2}[0-9]{2}(?:[ -]?[a-z0-9]{4}){2,7}(?:[ -]?[a-z0-9]{1,3})?`,
 	"ssn": `(?:\b|[A-Za-z_])(?:00[1-9]|0[1-9][0-9]|[1-57-8][0-9]{2}|6(?:[0-57-9][0-9]|6[0-57-9]))[ -](?:0[1-9]|[1-9][0-9])[ -](?:000[1-9]|00[1-9][0-9]|0[1-9][0-9]{2}|[1-9][0-9]{3})(?:\b|[A-Za-z_])`,
 	"email": `[A-Za-z0-9._%+-]+@(?:[A-Za-z0-9-]+\.)+[A-Za-z]{2,63}`,
@@ -77,7 +77,7 @@ _holds(class, _) if not patterns[class]
 
 _confirmed("payment_card", text) if {
 	some match in regex.find_n(patterns.payment_card, text, -1)
-	checksums.luhn(regex.replace(match, `[ -]`, ""))
+	checksums.luhn(regex.replace(match, `[^0-9]`, ""))
 }
 
 _confirmed("iban", text) if {
@@ -87,7 +87,7 @@ _confirmed("iban", text) if {
 
 _confirmed("assigned_secret", text) if {
 	some match in regex.find_n(patterns.assigned_secret, text, -1)
-	_varied(regex.find_n(`[^\s"':=>]+=*$`, match, 1)[0])
+	_varied(regex.replace(match, `^[^:=]*[:=]+>?[ \t]*["']?`, ""))
 }
 
 _confirmed(class, _) if not class in {"payment_card", "iban", "assigned_secret"}

@@ -13,6 +13,8 @@ package authzlib.grants
 # title: A tool that is granted to an agent
 # description: Is true when the table grants the tool `{server, name}` to the agent with that id.
 # scope: document
+covers(table, agent, tool) if tool.name in table[agent][tool.server]
+
 covers(table, agent, tool) if {
 	some agent_pattern in patterns(agent)
 	some server_pattern in patterns(tool.server)
