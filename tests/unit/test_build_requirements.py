@@ -14,12 +14,12 @@ ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 GROUPS = PROJECT["dependency-groups"]
 RUNTIME = PROJECT["project"]["dependencies"]
-EXTRAS = [requirement for extra in PROJECT["project"]["optional-dependencies"].values() for requirement in extra]
+DEV = PROJECT["project"]["optional-dependencies"]["dev"]
 FILES = sorted((ROOT / "requirements").glob("*.txt"))
 DECLARED = {
     "runtime": RUNTIME,
-    "dev": [*RUNTIME, *EXTRAS, *GROUPS["dev"], *GROUPS["build"]],
-    **{group: requirements for group, requirements in GROUPS.items() if group != "dev"},
+    "dev": [*RUNTIME, *DEV, *GROUPS["build"]],
+    **GROUPS,
 }
 
 
@@ -73,4 +73,4 @@ def test_the_project_never_asks_an_index_for_its_own_name() -> None:
 
 def test_every_runtime_dependency_has_its_reason_in_the_documents() -> None:
     rows = re.findall(r"^\| `([a-z0-9-]+)` \|", (ROOT / "docs/dependencies.md").read_text(), flags=re.MULTILINE)
-    assert sorted(rows) == sorted(Requirement(requirement).name for requirement in [*RUNTIME, *EXTRAS])
+    assert sorted(rows) == sorted(Requirement(requirement).name for requirement in RUNTIME)
