@@ -311,9 +311,12 @@ def load(path: Path | None = None, overrides: Mapping[str, Any] | None = None) -
                 raise ConfigError(f"{path}: `{group}` is not a group of settings")
         target[key] = value
     try:
-        return Config.model_validate(document)
+        config = Config.model_validate(document)
     except ValidationError as error:
         raise ConfigError(_explain(error, path), remedy="see docs/reference/configuration.md") from None
+    if config.policy.contract == "agent" and not config.routes:
+        return config.model_copy(update={"routes": (Route(path="/mcp"),)})
+    return config
 
 
 class _UniqueKeys(yaml.SafeLoader):

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 SERVER: Final = "authz.server"
 """Envoy's context extension that names the tool server (contracts §3)."""
-UNAUTHORIZED: Final = 401
 
 
 class ConfiguredFront:
@@ -65,8 +64,9 @@ class ConfiguredFront:
         try:
             principal = self._verifier.verify(bearer.from_headers(check.headers, check.path))
         except DenialError as error:
-            challenge = metadata.challenge(error.reason, check, route)
-            raise InvalidRequestError(error.reason, error.detail, challenge=challenge) from None
+            raise InvalidRequestError(
+                error.reason, error.detail, challenge=metadata.challenge(error.reason, check, route)
+            ) from None
         if route is not None and not set(route.scopes) <= set(principal.scopes):
             raise InvalidRequestError(SCOPE, challenge=metadata.challenge(SCOPE, check, route))
         return principal

@@ -93,7 +93,7 @@ class Check:
 
     `headers` has lower-case names; repeated headers are joined by "," as Envoy does. `path` is raw and
     includes the query. `body` is None when Envoy sent none. `document` is the opa-envoy-plugin input
-    document as JSON and is set under contract `envoy` only. `fault` is the reason code of
+    document and is set under contract `envoy` only. `fault` is the reason code of
     what made Envoy's message itself unusable, to be refused in step 1.
     """
 
@@ -109,7 +109,7 @@ class Check:
     context: Mapping[str, str] = field(default_factory=lambda: EMPTY)
     received_ns: int = 0
     fault: str = ""
-    document: bytes | None = None
+    document: JsonObject | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -262,7 +262,8 @@ class Decision:
     runs), and where a sanitize cannot be applied (it is denied). `http_status` and `rpc_code` say how a
     refusal is answered; `rpc_code` 0 means a plain HTTP problem document. `latency_us` has one entry for
     each step that ran. `input_json` and `result_json` are the bytes the engine read and wrote, kept for
-    the record so that nothing is serialised twice.
+    the record so that nothing is serialised twice. `amends` is the id of a decision whose record says allow
+    although a denial was sent.
     """
 
     id: str
@@ -287,6 +288,7 @@ class Decision:
     input_json: bytes = b""
     result_json: bytes = b""
     hidden: tuple[str, ...] = ()
+    amends: str = ""
     timestamp_ns: int = 0
     trace_id: str = ""
     span_id: str = ""

@@ -17,6 +17,7 @@ from authz import outcome
 from authz.errors import DenialError, InvalidRequestError, UnavailableError
 from authz.model import Effect, Kind, Phase, Verdict
 from authz.outcome import Course
+from authz.policy import envoy_contract
 from authz.policy.agent_input import Facts, input_document
 from authz.reasons import REVOKED, SYS_DEADLINE, SYS_INTERNAL
 
@@ -133,10 +134,17 @@ class PolicyDecisionPoint:
             decision = outcome.refused(course, error)
         return self._commit(course, decision, claim, render)
 
-    def failed(self, check: Check, reason: Reason, render: Render) -> Answered:
-        """The answer and record of a call whose decision broke or was never made: always a deny."""
+    def failed(self, check: Check, reason: Reason, render: Render, amends: str = "") -> Answered:
+        """The answer and record of a call whose decision broke or was never made: always a deny.
+
+        Args:
+            check: what is known of the call.
+            reason: why it is refused.
+            render: as for `decide`.
+            amends: the decision whose record says otherwise, where one was already written.
+        """
         course = self._course(check)
-        decision = outcome.refused(course, UnavailableError(reason))
+        decision = replace(outcome.refused(course, UnavailableError(reason)), amends=amends)
         return self._record(course, decision, render(check, decision, None))
 
     def _judge(self, course: Course) -> Decision:
@@ -191,16 +199,17 @@ class PolicyDecisionPoint:
             return Verdict(effect=Effect.ALLOW, reason="handshake")
         if self._ports.clock.monotonic_ns() > course.deadline_ns:
             raise UnavailableError(SYS_DEADLINE)
-        course.input_json = self._input(course, facts)
+        course.input_json = self._input(course, policy, facts)
         result = query.evaluate(course.input_json, self._evaluation_s)
         course.result_json = result or b""
         if shakes and result is None:
             return Verdict(effect=Effect.ALLOW, reason="handshake")
         return policy.interpret(result)
 
-    def _input(self, course: Course, facts: Facts) -> bytes:
+    def _input(self, course: Course, policy: ActivePolicy, facts: Facts) -> bytes:
         if course.check.document is not None:
-            return course.check.document
+            reads = policy.reads_truncated_body
+            return envoy_contract.input_json(course.check.document, reads_truncated_body=reads)
         if course.principal is None or course.call is None:
             raise UnavailableError(SYS_INTERNAL, "no principal under contract `agent`")
         return input_document(course.check, course.principal, course.call, facts, self._http_headers)

@@ -13,7 +13,9 @@ from typing import Final, NoReturn
 import typer
 
 from authz import __version__
-from authz.errors import AuthzError, ConfigError, UnavailableError
+from authz.cli.serve import EXAMPLES, serve
+from authz.errors import AuthzError, BundleError, ConfigError, UnavailableError
+from authz.native import NativeError
 
 app: Final = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Policy decisions for AI agents.")
 
@@ -21,6 +23,9 @@ app: Final = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, h
 @app.callback()
 def _root() -> None:
     """Keeps `version` a command of its own while it is the only one."""
+
+
+app.command("serve", epilog=EXAMPLES)(serve)
 
 
 @app.command()
@@ -37,6 +42,10 @@ def main() -> NoReturn:
         _fail(2, f"{error}\n{error.remedy}".rstrip())
     except UnavailableError as error:
         _fail(3, str(error))
+    except NativeError as error:
+        _fail(3, f"{error}\n{error.remedy}".rstrip())
+    except BundleError as error:
+        _fail(1, "\n  ".join([str(error), *error.problems]))
     except AuthzError as error:
         _fail(1, str(error))
     except Exception:  # noqa: BLE001 - Python's own exit code for a bug, 1, means "the answer is no" here

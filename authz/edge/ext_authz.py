@@ -14,6 +14,7 @@ import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+import orjson
 from envoy.service.auth.v3.external_auth_pb2 import CheckRequest
 from google.protobuf.message import DecodeError
 
@@ -22,10 +23,13 @@ from authz.model import Check
 from authz.reasons import HEADER_DUPLICATE, MCP_BODY_AMBIGUOUS, SYS_CALLER, SYS_INTERNAL
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
+
+    from envoy.config.core.v3.base_pb2 import HeaderValue
 
     from authz.clock import Clock
     from authz.edge.reply import Replies
+    from authz.model import JsonObject
     from authz.pdp import Answered, Claim, PolicyDecisionPoint
     from authz.reasons import Reason
 
@@ -45,7 +49,7 @@ class ExtAuthz:
         pdp: PolicyDecisionPoint,
         replies: Replies,
         clock: Clock,
-        document: Callable[[CheckRequest], bytes] | None = None,
+        document: Callable[[CheckRequest], JsonObject] | None = None,
     ) -> None:
         self._pdp = pdp
         self._render = replies.render
@@ -66,6 +70,17 @@ class ExtAuthz:
     def failed(self, reason: Reason, check: Check = EMPTY_CHECK) -> Answered:
         """The deny and the record of a call that was never decided."""
         return self._pdp.failed(check, reason, self._render)
+
+    def refuse(self, reason: Reason, request: bytes, written: bytes | None = None) -> Answered:
+        """The same for a call that the transport gave up: late, crashed, or its record not durable.
+
+        Args:
+            reason: why.
+            request: what Envoy sent.
+            written: a record of this call that says allow, although a denial was sent; the new one amends it.
+        """
+        amends = orjson.loads(written)["decision_id"] if written else ""
+        return self._pdp.failed(self._read(request), reason, self._render, amends)
 
     def _read(self, request: bytes) -> Check:
         try:
@@ -104,10 +119,10 @@ def read(message: CheckRequest, received_ns: int) -> Check:
     )
 
 
-def _raw_headers(entries: object) -> dict[str, str]:
+def _raw_headers(entries: Iterable[HeaderValue]) -> dict[str, str]:
     """Raw header bytes, one character a byte, so that what is not ASCII stays visible to step 1 (A12)."""
     headers: dict[str, str] = {}
-    for entry in entries:  # type: ignore[attr-defined] - a repeated protobuf field
+    for entry in entries:
         text = entry.raw_value.decode("latin-1") or entry.value
         name = entry.key.lower()
         headers[name] = f"{headers[name]},{text}" if name in headers else text

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from authz.config import Route
-    from authz.model import Check, Decision, HeaderChanges, JsonObject
+    from authz.model import Check, Decision, HeaderChanges, JsonObject, JsonValue
+    from authz.reasons import Reason
 
 PERMISSION_DENIED: Final = 7
 UNAUTHENTICATED: Final = 16
@@ -70,13 +71,20 @@ class Replies:
         changes = decision.verdict.headers if decision.verdict else None
         parts = [_header(_OK_RESPONSE_HEADERS, DECISION_ID, decision.id)]
         if route is not None:
-            parts += [wire.put(_OK_REMOVE, name.encode()) for name in headers_to_remove(check.headers, route)]
-            credential = self._credential(route)
-            if credential is not None:
-                parts.append(_header(_OK_HEADERS, *credential))
+            parts += self._upstream(check, route, frozenset(changes.upsert) if changes else frozenset())
         if changes is not None:
             parts += _changes(changes)
         return b"".join(parts)
+
+    def _upstream(self, check: Check, route: Route, policy_sets: frozenset[str]) -> list[bytes]:
+        """Strip what a tool might believe, and put its own credential in (D15)."""
+        credential = self._credential(route)
+        parts = [_header(_OK_HEADERS, *credential)] if credential else []
+        # Envoy removes after it sets, so what is set here must not be named for removal.
+        keep = policy_sets | {credential[0]} if credential else policy_sets
+        if route.upstream_auth == "pass":
+            keep |= {"authorization"}
+        return parts + [wire.put(_OK_REMOVE, name.encode()) for name in headers_to_remove(check.headers, keep=keep)]
 
     def _refusal(self, decision: Decision) -> tuple[list[tuple[str, str]], bytes]:
         headers = [(DECISION_ID, decision.id)]
@@ -115,6 +123,22 @@ class Replies:
         if decision.inspect_response:
             true.append("inspect_response")
         return wire.struct(strings, tuple(true))
+
+
+def fallback(reason: Reason) -> bytes:
+    """A complete denial made beforehand, for the transport to send when nobody could decide (design §4)."""
+    body = orjson.dumps(
+        {"type": "about:blank", "title": reason.summary, "status": reason.http_status, "code": reason.code}
+    )
+    headers = [(REASON, reason.code), ("content-type", "application/problem+json")]
+    return _denied(PERMISSION_DENIED, reason.http_status, headers, body, b"")
+
+
+def stream_fallback(reason: Reason) -> bytes:
+    """A complete `ProcessingResponse` that ends the request, likewise (ImmediateResponse, field 7)."""
+    status = wire.put(wire.key(1), wire.integer(1, reason.http_status))
+    body = orjson.dumps({"type": "about:blank", "title": reason.summary, "code": reason.code})
+    return wire.put(wire.key(7), status + wire.put(wire.key(3), body))
 
 
 def rpc_error(decision: Decision) -> JsonObject:
@@ -170,7 +194,7 @@ def _changes(changes: HeaderChanges) -> list[bytes]:
     return parts + [wire.put(_OK_QUERY_REMOVE, name.encode()) for name in changes.query_remove]
 
 
-def _struct(document: Mapping[str, object]) -> bytes:
+def _struct(document: Mapping[str, JsonValue]) -> bytes:
     message = Struct()
     message.update(document)
     return message.SerializeToString()

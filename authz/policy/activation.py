@@ -56,6 +56,7 @@ class ActivePolicy:
     handshake: Query | None
     interpret: Callable[[bytes | None], Verdict]
     reads_results: bool
+    reads_truncated_body: bool
     policy: Policy
 
 
@@ -79,9 +80,7 @@ class Policies(Protocol):
 class Activation:
     """Opens, probes and swaps. `active` is safe on any thread; `activate` takes turns."""
 
-    def __init__(
-        self, engine: Engine, entrypoint: str, interpret: Callable[[Policy], Interpret], *, probe: bytes = PROBE
-    ) -> None:
+    def __init__(self, engine: Engine, entrypoint: str, interpret: Interpret, *, probe: bytes = PROBE) -> None:
         self._engine = engine
         self._entrypoint = entrypoint
         self._interpret = interpret
@@ -132,8 +131,9 @@ class Activation:
                 revision=identity(policy),
                 decision=policy.query(self._entrypoint),
                 handshake=_optional(policy, HANDSHAKE),
-                interpret=self._interpret(policy),
+                interpret=self._interpret,
                 reads_results=policy.reads("result"),
+                reads_truncated_body=policy.reads("truncated_body"),
                 policy=policy,
             )
             _probe(candidate, self._probe)

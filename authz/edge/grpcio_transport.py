@@ -1,0 +1,174 @@
+"""The same answers under `grpc.server`, for platforms without the native transport and for tests.
+
+Decides nothing but who answers first: each check runs on a worker, and if it is not answered by the deadline
+the claim is taken away from it and the deny bytes go out (contracts §8). Slower than the native transport by
+design: here a Python thread waits for the worker and for the disk. Must never answer an allow before its
+record is durable, and never let an exception become a gRPC error.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from concurrent import futures
+from typing import TYPE_CHECKING, Final, Protocol
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from authz.native import NativeError
+from authz.reasons import AUDIT_UNAVAILABLE, SYS_DEADLINE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from authz.config import Config
+    from authz.edge.ext_authz import ExtAuthz
+    from authz.pdp import Answered, Exchange
+    from authz.reasons import Reason
+
+log: Final = logging.getLogger(__name__)
+AUTHORIZATION: Final = "envoy.service.auth.v3.Authorization"
+EXTERNAL_PROCESSOR: Final = "envoy.service.ext_proc.v3.ExternalProcessor"
+WORKERS: Final = 32
+
+
+class RecordLog(Protocol):
+    """Where records go."""
+
+    def append(self, record: bytes, sequence: int) -> None:
+        """Return once it is durable. Raises NativeError when it is not."""
+        ...
+
+
+class LocalClaim:
+    """One claim, taken under a lock."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._state = "open"
+
+    def commit(self) -> bool:
+        """Take the answer; False when the deadline was first."""
+        return self._take("committed")
+
+    def expire(self) -> bool:
+        """Take the answer away; False when it was committed first."""
+        return self._take("expired")
+
+    def _take(self, state: str) -> bool:
+        with self._lock:
+            if self._state == "open":
+                self._state = state
+            return self._state == state
+
+
+class Answerer:
+    """Unary checks: a worker decides, the caller's thread keeps the deadline and waits for the record."""
+
+    def __init__(
+        self,
+        ext_authz: ExtAuthz,
+        records: RecordLog | None,
+        deadline_s: float,
+        fallback: Callable[[Reason], bytes],
+        on_exchange: Callable[[Exchange], None],
+    ) -> None:
+        self._ext_authz = ext_authz
+        self._records = records
+        self._deadline_s = deadline_s
+        self._fallback = fallback
+        self._on_exchange = on_exchange
+        self._workers = futures.ThreadPoolExecutor(WORKERS, "decide")
+
+    def check(self, request: bytes, _context: object = None) -> bytes:
+        """Answer one check, explicitly, by the deadline."""
+        claim = LocalClaim()
+        deciding = self._workers.submit(self._decide, request, claim)
+        try:
+            return deciding.result(self._deadline_s)
+        except futures.TimeoutError:
+            # Lost the race to a commit: the answer is made, only its record is awaited.
+            return self._fallback(SYS_DEADLINE) if claim.expire() else deciding.result()
+
+    def _decide(self, request: bytes, claim: LocalClaim) -> bytes:
+        answered = self._ext_authz.check(request, claim)
+        if not self._is_recorded(answered) and answered.decision.forwards:
+            return self._fallback(AUDIT_UNAVAILABLE)
+        if answered.exchange is not None:
+            self._on_exchange(answered.exchange)
+        return answered.answer
+
+    def _is_recorded(self, answered: Answered) -> bool:
+        if self._records is None:
+            return True
+        try:
+            self._records.append(answered.record, answered.sequence)
+        except NativeError:
+            log.exception("a record could not be written")
+            return False
+        return True
+
+
+class GrpcioServer:
+    """`grpc.server` with Check, Process and health."""
+
+    def __init__(
+        self,
+        config: Config,
+        answerer: Answerer,
+        process: Callable[[Iterator[bytes], Mapping[str, str]], Iterable[bytes]],
+    ) -> None:
+        self._health = health.HealthServicer()
+        options = [
+            ("grpc.max_receive_message_length", config.limits.max_message_bytes),
+            ("grpc.max_concurrent_streams", config.limits.streams),
+        ]
+        self._server = grpc.server(futures.ThreadPoolExecutor(WORKERS, "grpc"), options=options)
+        self._server.add_generic_rpc_handlers((service(AUTHORIZATION, "Check", answerer.check), _stream(process)))
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        self.set_serving(False)
+        self.address = _bind(self._server, config)
+        self._server.start()
+
+    def set_serving(self, serving: bool) -> None:  # noqa: FBT001 - reads as the health it sets
+        """Say whether checks can be decided."""
+        statuses = health_pb2.HealthCheckResponse
+        for name in ("", AUTHORIZATION, EXTERNAL_PROCESSOR):
+            self._health.set(name, statuses.SERVING if serving else statuses.NOT_SERVING)
+
+    def drain(self, grace_s: float) -> bool:
+        """NOT_SERVING, no new calls, those in flight finish; True when they did within the grace."""
+        self._health.enter_graceful_shutdown()
+        return bool(self._server.stop(grace_s).wait(grace_s + 1.0))
+
+
+def service(name: str, method: str, answer: Callable[[bytes, object], bytes]) -> grpc.GenericRpcHandler[bytes, bytes]:
+    """A service of one unary method over raw bytes."""
+    return grpc.method_handlers_generic_handler(name, {method: grpc.unary_unary_rpc_method_handler(answer)})
+
+
+def _stream(
+    process: Callable[[Iterator[bytes], Mapping[str, str]], Iterable[bytes]],
+) -> grpc.GenericRpcHandler[bytes, bytes]:
+    def run(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterable[bytes]:
+        metadata = {key: str(value) for key, value in context.invocation_metadata()}
+        return process(requests, metadata)
+
+    return grpc.method_handlers_generic_handler(
+        EXTERNAL_PROCESSOR, {"Process": grpc.stream_stream_rpc_method_handler(run)}
+    )
+
+
+def _bind(server: grpc.Server, config: Config) -> str:
+    listen = config.listen
+    if listen.tls is None:
+        port = server.add_insecure_port(listen.check)
+    else:
+        roots = listen.tls.client_ca.read_bytes() if listen.tls.client_ca else None
+        pair = (listen.tls.key.read_bytes(), listen.tls.certificate.read_bytes())
+        credentials = grpc.ssl_server_credentials([pair], roots, require_client_auth=roots is not None)
+        port = server.add_secure_port(listen.check, credentials)
+    if listen.check.startswith("unix:"):
+        return listen.check
+    return f"{listen.check.rpartition(':')[0]}:{port}"

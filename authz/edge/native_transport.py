@@ -1,0 +1,66 @@
+"""The default transport: grpc-go in the native library calls these functions on its own threads.
+
+Decides nothing: it turns what was answered into the library's `Reply`, and puts aside what a later phase
+will need. Must never return without an answer and its record; the library's own wrapper sees to what is
+left. Trusts the library to send an allow only once its record is as durable as configured.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from authz.native import Reply, StreamReply
+from authz.reasons import CATALOGUE
+
+if TYPE_CHECKING:
+    from authz.edge.ext_authz import ExtAuthz
+    from authz.native import Claim
+    from authz.pdp import Answered
+
+
+class NativeProgram:
+    """What the library asks for checks.
+
+    Args:
+        recorded: whether there is a log; without one, records are made but not handed over.
+    """
+
+    def __init__(self, ext_authz: ExtAuthz, *, recorded: bool) -> None:
+        self._ext_authz = ext_authz
+        self._recorded = recorded
+
+    def check(self, request: bytes, claim: Claim) -> Reply:
+        """Answer one check."""
+        answered = self._ext_authz.check(request, claim)
+        return self._reply(answered)
+
+    def refuse(self, reason: str, request: bytes, written: bytes | None) -> Reply:
+        """Refuse what `check` did not answer."""
+        return self._reply(self._ext_authz.refuse(CATALOGUE[reason], request, written))
+
+    def _reply(self, answered: Answered) -> Reply:
+        return Reply(
+            answer=answered.answer,
+            allow=answered.decision.forwards,
+            record=answered.record if self._recorded else None,
+            sequence=answered.sequence,
+        )
+
+
+class NoStreams:
+    """Refuses every ext_proc stream."""
+
+    def open(self, stream: int, opening: object) -> StreamReply:  # noqa: ARG002
+        """End it."""
+        return StreamReply(end=True)
+
+    def message(self, stream: int, message: bytes, claim: Claim) -> StreamReply:  # noqa: ARG002
+        """End it."""
+        return StreamReply(end=True)
+
+    def close(self, stream: int) -> None:
+        """Nothing is kept."""
+
+    def refuse(self, stream: int, reason: str, message: bytes, written: bytes | None) -> StreamReply:  # noqa: ARG002
+        """End it."""
+        return StreamReply(end=True)

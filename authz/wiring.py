@@ -1,0 +1,332 @@
+"""The composition root: a verified `Config` becomes a running sidecar. The only module that names adapters.
+
+Decides which adapter stands behind each port, and the order of start and stop: nothing listens before a
+policy is active, health says NOT_SERVING before anything stops, and the log is closed last. Must never be
+imported by what it composes.
+"""
+
+from __future__ import annotations
+
+import functools
+import gc
+import logging
+import os
+import secrets
+import sys
+import threading
+from typing import TYPE_CHECKING, Final
+
+from authz import __version__
+from authz.approvals.overrides import NoOverrides
+from authz.audit.masking import Masker
+from authz.audit.record import RecordWriter
+from authz.audit.recorder import Recorder
+from authz.budgets.reservations import NoBudgets
+from authz.clock import SystemClock, random_id
+from authz.edge import reply
+from authz.edge.diagnostics import Diagnostics
+from authz.edge.ext_authz import ExtAuthz
+from authz.edge.grpcio_transport import Answerer, GrpcioServer
+from authz.edge.native_transport import NativeProgram, NoStreams
+from authz.edge.plugin_input import plugin_input
+from authz.edge.upstream import UpstreamCredentials
+from authz.errors import ConfigError
+from authz.front import ConfiguredFront
+from authz.identity.clock_guard import ClockGuard
+from authz.identity.jwks_source import open_jwks
+from authz.identity.tokens import TokenVerifier, TrustedIssuer
+from authz.native import Library, LogOptions, Program, ServerOptions, TLSOptions
+from authz.native.transport import FALLBACK_REASONS
+from authz.pdp import PolicyDecisionPoint, Ports
+from authz.policy import agent_contract, envoy_contract
+from authz.policy.activation import Activation, Watch
+from authz.policy.engine import PolicySource
+from authz.policy.opa_native import NativeEngine
+from authz.protocol import canonical
+from authz.reasons import CATALOGUE
+from authz.resources import shared
+from authz.revocation.kills import NoKills
+from authz.telemetry import names
+from authz.telemetry.metrics import Metrics, Reading
+from authz.telemetry.pipeline import SpanPipeline, otlp_exporter, resource
+from authz.telemetry.trace_file import TraceFile
+
+if TYPE_CHECKING:
+    from envoy.service.auth.v3.external_auth_pb2 import CheckRequest
+    from opentelemetry.sdk.trace.export import SpanExporter
+
+    from authz.config import Config, Tls
+    from authz.identity.jwks_source import JwksSource
+    from authz.model import Check, Decision, JsonObject, ToolCall
+    from authz.native import Log, Server
+    from authz.policy.activation import Interpret
+    from authz.policy.engine import Engine
+
+log: Final = logging.getLogger(__name__)
+SWITCH_S: Final = 0.0005
+"""Python's thread switch interval: callbacks are short and many, and 5 ms would be their tail latency."""
+TICK_S: Final = 0.25
+"""How often readiness is looked at again."""
+GARBAGE_PERCENT: Final = 200
+"""Go's collector runs when the heap has grown by so much; policies live long and calls are small."""
+
+
+class Sidecar:
+    """A policy decision point with everything around it. `start`, then `stop`; both once."""
+
+    def __init__(self, config: Config) -> None:
+        """Compose; nothing listens yet.
+
+        Raises:
+            ConfigError: a setting that cannot be used, or material that is missing.
+            BundleError: the policy is refused.
+            UnavailableError: the engine cannot be asked.
+        """
+        config.verify()
+        self._config = config
+        self._clock = SystemClock()
+        self._library = Library.load()
+        self._library.configure(gc_percent=GARBAGE_PERCENT)
+        self._draining = False
+        self.activation, self._watch = self._policies()
+        self._keys = _keys(config, self._clock)
+        self._log = self._open_log()
+        self.metrics = Metrics(contract=config.policy.contract, revocation=config.revocation.source)
+        self._masker = Masker(key=secrets.token_bytes(32))
+        self._spans = self._pipeline()
+        self.pdp = PolicyDecisionPoint(config, self._ports())
+        credentials = UpstreamCredentials(config.routes, self._clock)
+        plugin = config.policy.contract == "envoy"
+        replies = reply.Replies(credentials.of, plugin=plugin)
+        self._ext_authz = ExtAuthz(self.pdp, replies, self._clock, self._plugin_input if plugin else None)
+        self._server = self._listen()
+        self._diagnostics = self._serve_diagnostics()
+        self._stop = threading.Event()
+        self._ticker = threading.Thread(target=self._tick, name="readiness", daemon=True)
+
+    @property
+    def address(self) -> str:
+        """Where checks are answered, with the port that was given."""
+        return self._server.address
+
+    @property
+    def diagnostics_address(self) -> str:
+        """Where metrics and probes are answered; empty when switched off."""
+        return self._diagnostics.address if self._diagnostics else ""
+
+    def start(self) -> None:
+        """Begin to answer."""
+        sys.setswitchinterval(SWITCH_S)
+        if self._spans is not None:
+            self._spans.start()
+        for source in self._keys:
+            source.start()
+        if self._watch is not None:
+            self._watch.start()
+        if self._diagnostics is not None:
+            self._diagnostics.start()
+        # What is alive now stays alive: policies live in Go, and the collector need not walk the rest again.
+        gc.collect()
+        gc.freeze()
+        self._server.set_serving(not self.unready())
+        self._ticker.start()
+
+    def unready(self) -> dict[str, str]:
+        """Why checks would all be denied, by part; empty when ready."""
+        waiting: dict[str, str] = {}
+        if self._draining:
+            waiting["service"] = "stopping"
+        if not self.activation.revision.revision:
+            waiting["policy"] = "none is active"
+        for source in self._keys:
+            if source.state().keys == 0:
+                waiting["keys"] = source.state().last_error or "none were read yet"
+        if self._log is not None and self._log.stats().get("failed"):
+            waiting["records"] = "cannot be written"
+        return waiting
+
+    def stop(self) -> bool:
+        """Drain and end: NOT_SERVING first, calls in flight finish, then what they needed goes.
+
+        Returns:
+            Whether every call in flight was answered within the grace.
+        """
+        self._draining = True
+        self._stop.set()
+        drained = self._server.drain(self._config.limits.drain_s)
+        if self._watch is not None:
+            self._watch.stop()
+        for source in self._keys:
+            source.close()
+        if self._spans is not None:
+            self._spans.shutdown(2.0)
+        if self._log is not None:
+            self._log.close()
+        if self._diagnostics is not None:
+            self._diagnostics.stop()
+        return drained
+
+    def _policies(self) -> tuple[Activation, Watch | None]:
+        policy = self._config.policy
+        source = policy_source(self._config)
+        if policy.contract == "envoy":
+            interpret: Interpret = functools.partial(envoy_contract.interpret, dry_run=policy.dry_run)
+        else:
+            interpret = agent_contract.interpret
+        activation = Activation(self._engine(), policy.rule, interpret)
+        activation.activate(source)
+        watch = Watch(activation, source, policy.watch_s) if policy.watch_s and source.paths else None
+        return activation, watch
+
+    def _engine(self) -> Engine:
+        if not self._config.policy.opa_url:
+            return NativeEngine(self._library)
+        from authz.policy.opa_server import ServerEngine  # noqa: PLC0415 - an extra: most never need it
+
+        return ServerEngine(self._config.policy.opa_url)
+
+    def _open_log(self) -> Log | None:
+        audit = self._config.audit
+        if audit.directory is None:
+            log.warning("no record is kept: set audit.directory (--audit-dir)")
+            return None
+        audit.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        options = LogOptions(directory=audit.directory, sync=audit.sync, segment_bytes=audit.segment_bytes)
+        return self._library.open_log(options)
+
+    def _ports(self) -> Ports:
+        config = self._config
+        verifier = None
+        if self._keys:
+            trusted = [TrustedIssuer(issuer=i, keys=k) for i, k in zip(config.issuers, self._keys, strict=True)]
+            verifier = TokenVerifier(trusted, clock=ClockGuard(self._clock), limits=config.limits)
+        writer = RecordWriter(
+            labels={"id": random_id(), "version": __version__, "revocation": config.revocation.source},
+            entrypoint=config.policy.rule,
+            masker=self._masker,
+            args_digest=_args_digest,
+            inputs=config.audit.record_inputs,
+        )
+        return Ports(
+            front=ConfiguredFront(config, verifier),
+            policies=self.activation,
+            kills=NoKills(),
+            overrides=NoOverrides(),
+            budgets=NoBudgets(),
+            recorder=Recorder(writer.record),
+            clock=self._clock,
+            new_id=random_id,
+            observe=self._observe,
+        )
+
+    def _observe(self, check: Check, decision: Decision) -> None:
+        self.metrics.observe(decision)
+        if self._spans is not None:
+            self._spans.observe(check, decision)
+
+    def _pipeline(self) -> SpanPipeline | None:
+        telemetry = self._config.telemetry
+        exporters: list[SpanExporter] = []
+        if telemetry.otlp_endpoint or os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
+            exporters.append(otlp_exporter(telemetry.otlp_endpoint))
+        if telemetry.traces is not None:
+            exporters.append(TraceFile(telemetry.traces))
+        if not exporters:
+            return None
+        spans = SpanPipeline(exporters, resource=resource(telemetry.service_name, random_id()), mask=self._masker.text)
+        self.metrics.add_source(spans.readings)
+        return spans
+
+    def _plugin_input(self, message: CheckRequest) -> JsonObject:
+        return plugin_input(message, parse_body=not self._config.policy.skip_request_body_parse)
+
+    def _listen(self) -> Server | GrpcioServer:
+        config = self._config
+        if config.listen.transport == "grpcio":
+            answerer = Answerer(self._ext_authz, self._log, config.limits.deadline_s, reply.fallback, lambda _: None)
+            return GrpcioServer(config, answerer, lambda _requests, _metadata: ())
+        program = NativeProgram(self._ext_authz, recorded=self._log is not None)
+        options = server_options(config)
+        return self._library.serve(
+            options, Program(check=program.check, refuse=program.refuse, streams=NoStreams()), self._log
+        )
+
+    def _serve_diagnostics(self) -> Diagnostics | None:
+        self.metrics.add_source(self._readings)
+        if not self._config.listen.diagnostics:
+            return None
+        return Diagnostics(self._config.listen.diagnostics, self.metrics.exposition, self.unready)
+
+    def _readings(self) -> list[Reading]:
+        active = self.activation.revision
+        engine = self._library.engine_stats()
+        readings = [
+            Reading(names.READY, 0 if self.unready() else 1),
+            Reading(names.POLICY, 1, (active.revision, active.bundle_id)),
+            Reading(names.CACHE_HITS, engine["hits"], ("query",)),
+            Reading(names.CACHE_MISSES, engine["misses"], ("query",)),
+            Reading(names.CACHE_ENTRIES, engine["queries"], ("query",)),
+        ]
+        if self._log is not None:
+            stats = self._log.stats()
+            readings += [
+                Reading(names.RECORDS_WRITTEN, int(stats["records"])),
+                Reading(names.RECORDS_LOST, int(stats["lost"])),
+            ]
+        return readings
+
+    def _tick(self) -> None:
+        """Health follows readiness."""
+        serving = not self.unready()
+        while not self._stop.wait(TICK_S):
+            ready = not self.unready()
+            if ready != serving:
+                serving = ready
+                log.warning("the service is %s: %s", "ready" if ready else "not ready", self.unready())
+                self._server.set_serving(ready)
+
+
+def policy_source(config: Config) -> PolicySource:
+    """The operator's policy, with the policy library beside it under contract `agent`."""
+    policy = config.policy
+    if policy.opa_url and not policy.paths:
+        return PolicySource(contract=policy.contract)
+    archives = [path for path in policy.paths if path.name.endswith(".tar.gz")]
+    if archives:
+        if len(policy.paths) > 1:
+            raise ConfigError("a bundle archive is the whole policy", remedy="give one archive, or folders and files")
+        return PolicySource(archive=archives[0].read_bytes(), contract=policy.contract)
+    missing = [str(path) for path in policy.paths if not path.exists()]
+    if missing:
+        raise ConfigError(f"no policy at `{missing[0]}`", remedy="give a folder, a .rego file or a bundle archive")
+    library = (shared("rego"),) if policy.contract == "agent" else ()
+    return PolicySource(paths=(*policy.paths, *library), contract=policy.contract)
+
+
+def server_options(config: Config) -> ServerOptions:
+    """The native transport's limits."""
+    listen, limits = config.listen, config.limits
+    return ServerOptions(
+        listen=listen.check,
+        socket_mode=listen.socket_mode,
+        tls=_tls(listen.tls) if listen.tls else None,
+        max_message_bytes=limits.max_message_bytes,
+        max_streams=limits.streams,
+        max_connections=limits.connections,
+        stuck_limit=limits.stuck_calls,
+        deadline_s=limits.deadline_s,
+        fallback={code: reply.fallback(CATALOGUE[code]) for code in FALLBACK_REASONS},
+        stream_fallback={code: reply.stream_fallback(CATALOGUE[code]) for code in FALLBACK_REASONS},
+    )
+
+
+def _tls(tls: Tls) -> TLSOptions:
+    return TLSOptions(certificate=tls.certificate, key=tls.key, client_ca=tls.client_ca, allowed_sans=tls.client_sans)
+
+
+def _keys(config: Config, clock: SystemClock) -> list[JwksSource]:
+    return [open_jwks(issuer, clock=clock, limits=config.limits) for issuer in config.issuers]
+
+
+def _args_digest(call: ToolCall) -> str:
+    return canonical.digest(call.args, simple=call.simple_json)

@@ -1,0 +1,274 @@
+"""The numbered steps: what each ending is, in which order steps run, and that answer and record agree."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from authz.errors import InvalidRequestError, PolicyError, UnavailableError
+from authz.model import Check, Effect, Kind, LocalAnswer, Phase, Status
+from authz.reasons import JSON_SYNTAX, KILL_STALE, POLICY_ERROR, SYS_INTERNAL, TOKEN_EXPIRED
+from tests.fakes import CALL, PRINCIPAL, ROUTE, Bench, FakeClaim, FakeQuery, Json
+
+if TYPE_CHECKING:
+    from authz.config import Route
+    from authz.model import Decision, ToolCall
+    from authz.pdp import Answered
+
+SANITIZE: Json = {"effect": "sanitize", "redactions": [{"path": "/path", "replacement": "[X]"}]}
+BEHIND_EXT_PROC = Check(context={"authz.ext_proc": "true"})
+
+
+def render(_check: Check, decision: Decision, _route: Route | None) -> bytes:
+    return f"{decision.enforced.value}:{decision.reason}".encode()
+
+
+def decide(bench: Bench, check: Check | None = None, claim: FakeClaim | None = None) -> Answered:
+    return bench.pdp().decide(check or Check(), claim or FakeClaim(), render)
+
+
+def with_answer(answer: Json | Exception | None) -> Bench:
+    bench = Bench()
+    bench.policies.query = FakeQuery(answer)
+    return bench
+
+
+def test_an_allow_names_reason_revision_and_principal() -> None:
+    decision = decide(Bench()).decision
+    assert (decision.effect, decision.enforced, decision.status) == (Effect.ALLOW, Effect.ALLOW, Status.ALLOWED)
+    assert (decision.reason, decision.revision.revision, decision.principal) == ("granted", "r1", PRINCIPAL)
+    assert decision.forwards
+
+
+def test_answer_and_record_agree_and_there_is_one_of_each() -> None:
+    bench = Bench()
+    answered = decide(bench)
+    assert answered.answer == b"allow:granted"
+    assert [decision.reason for _, decision in bench.recorder.sealed] == ["granted"]
+    assert bench.observed == [answered.decision]
+
+
+def test_strangers_are_refused_before_their_body_is_parsed() -> None:
+    bench = Bench()
+    bench.front.who = InvalidRequestError(TOKEN_EXPIRED, challenge="Bearer")
+    bench.front.what = InvalidRequestError(JSON_SYNTAX)
+    decision = decide(bench).decision
+    assert (decision.reason, decision.http_status, decision.challenge) == ("TOKEN_EXPIRED", 401, "Bearer")
+    assert decision.status is Status.UNAUTHENTICATED
+    assert decision.call is None
+
+
+def test_a_malformed_message_echoes_the_id_it_could_read() -> None:
+    bench = Bench()
+    bench.front.what = InvalidRequestError(JSON_SYNTAX, message_id="abc")
+    decision = decide(bench).decision
+    assert (decision.message_id, decision.rpc_code, decision.status) == ("abc", -32700, Status.MALFORMED)
+
+
+def test_a_killed_agent_is_refused_before_policy_is_asked() -> None:
+    bench = Bench()
+    bench.kills.kill(PRINCIPAL.agent)
+    decision = decide(bench).decision
+    assert (decision.reason, decision.status) == ("REVOKED", Status.REVOKED)
+    assert bench.policies.query.asked == []
+
+
+def test_e12_a_kill_that_lands_during_evaluation_still_bites() -> None:
+    bench = Bench()
+    bench.policies.query.during = lambda: bench.kills.kill(PRINCIPAL.agent)
+    answered = decide(bench)
+    assert answered.answer == b"deny:REVOKED"
+    assert [decision.reason for _, decision in bench.recorder.sealed] == ["REVOKED"]
+
+
+def test_stale_kills_deny() -> None:
+    bench = Bench()
+    bench.kills.failure = UnavailableError(KILL_STALE)
+    assert decide(bench).decision.reason == "KILL_STALE"
+
+
+def test_a3_who_loses_the_claim_records_the_deadline_and_not_the_allow() -> None:
+    bench = Bench()
+    answered = decide(bench, claim=FakeClaim(is_open=False))
+    assert answered.answer == b"deny:SYS_DEADLINE"
+    assert [decision.reason for _, decision in bench.recorder.sealed] == ["SYS_DEADLINE"]
+    assert answered.exchange is None
+
+
+def test_a3_no_policy_is_asked_past_the_deadline() -> None:
+    bench = Bench()
+    real = bench.front.call
+
+    def slow(check: Check, route: Route | None) -> ToolCall:
+        bench.clock.advance(0.2)
+        return real(check, route)
+
+    bench.front.call = slow  # type: ignore[method-assign]
+    assert decide(bench).decision.reason == "SYS_DEADLINE"
+    assert bench.policies.query.asked == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (None, "POLICY_UNDEFINED"),
+        ({}, "POLICY_TYPE"),
+        ({"effect": "ALLOW"}, "POLICY_TYPE"),
+        (PolicyError(POLICY_ERROR), "POLICY_ERROR"),
+    ],
+)
+def test_g1_anything_but_a_decision_denies(answer: Json | Exception | None, reason: str) -> None:
+    decision = decide(with_answer(answer)).decision
+    assert (decision.enforced, decision.reason, decision.status) == (Effect.DENY, reason, Status.ERROR)
+
+
+def test_no_active_policy_denies() -> None:
+    bench = Bench()
+    bench.policies.is_active = False
+    assert decide(bench).decision.reason == "POLICY_UNAVAILABLE"
+
+
+def test_a_policy_denial_keeps_the_policys_words() -> None:
+    decision = decide(with_answer({"effect": "deny", "reason": "payment_over_limit", "message": "over 1000"})).decision
+    assert (decision.reason, decision.message) == ("payment_over_limit", "over 1000")
+    assert (decision.http_status, decision.rpc_code, decision.status) == (200, 4030, Status.POLICY_BLOCKED)
+
+
+def test_an_approval_says_who_may_approve() -> None:
+    answer = {"effect": "approval_needed", "approval": {"approvers": ["finance"], "quorum": 1, "ttl_s": 900}}
+    decision = decide(with_answer(answer)).decision
+    assert (decision.rpc_code, decision.status) == (4031, Status.APPROVAL_PENDING)
+    assert "finance" in decision.next_step
+    assert not decision.forwards
+
+
+def test_a_refused_notification_is_answered_403() -> None:
+    bench = with_answer({"effect": "deny"})
+    bench.front.what = replace(CALL, notification=True, message_id=None)
+    assert decide(bench).decision.http_status == 403
+
+
+@pytest.mark.parametrize("effect", [{"effect": "deny"}, SANITIZE, {"effect": "approval_needed"}])
+def test_flag_mode_lets_a_refusal_run_and_marks_it(effect: Json) -> None:
+    decision = decide(with_answer({**effect, "mode": "flag"})).decision
+    assert decision.forwards
+    assert decision.enforced is Effect.ALLOW
+    assert decision.effect.value == effect["effect"]
+    assert decision.status is Status.FLAGGED_FOR_REVIEW
+
+
+def test_sanitize_is_denied_where_nothing_can_rewrite_the_body() -> None:
+    decision = decide(with_answer(SANITIZE)).decision
+    assert (decision.effect, decision.enforced) == (Effect.SANITIZE, Effect.DENY)
+    assert decision.reason == "SANITIZE_UNAVAILABLE"
+
+
+def test_sanitize_forwards_behind_ext_proc_and_leaves_what_the_later_phase_needs() -> None:
+    answered = decide(with_answer(SANITIZE), BEHIND_EXT_PROC)
+    assert answered.decision.status is Status.SANITIZED
+    assert answered.exchange is not None
+    assert answered.exchange.decision is answered.decision
+
+
+def test_envoys_word_on_ext_proc_overrides_the_routes() -> None:
+    bench = with_answer(SANITIZE)
+    bench.front.route = ROUTE.model_copy(update={"ext_proc": True})
+    assert decide(bench, Check(context={"authz.ext_proc": "false"})).decision.reason == "SANITIZE_UNAVAILABLE"
+    assert decide(bench).decision.status is Status.SANITIZED
+
+
+def test_a_charge_that_nobody_counts_denies() -> None:
+    bench = with_answer({"effect": "allow", "charges": [{"budget": "calls", "amount": 1}]})
+    assert decide(bench).decision.reason == "BUDGET_UNAVAILABLE"
+
+
+def test_a_presented_override_is_never_ignored() -> None:
+    assert decide(Bench(), Check(headers={"x-authz-override": "t"})).decision.reason == "APPROVAL_INVALID"
+    assert decide(Bench(), Check(headers={"x-authz-override": "t,t"})).decision.reason == "HEADER_DUPLICATE"
+
+
+@pytest.mark.parametrize("kind", [Kind.HANDSHAKE, Kind.RESPONSE])
+def test_a_handshake_passes_without_policy_but_not_past_a_kill(kind: Kind) -> None:
+    bench = Bench()
+    bench.front.what = replace(CALL, kind=kind)
+    assert decide(bench).decision.reason == "handshake"
+    assert bench.policies.query.asked == []
+    bench.kills.kill(PRINCIPAL.agent)
+    assert decide(bench).decision.reason == "REVOKED"
+
+
+def test_a_policy_may_speak_about_handshakes() -> None:
+    bench = Bench()
+    bench.front.what = replace(CALL, kind=Kind.HANDSHAKE)
+    bench.policies.handshake = FakeQuery({"effect": "deny", "reason": "closed"})
+    assert decide(bench).decision.reason == "closed"
+    bench.policies.handshake = FakeQuery(None)
+    assert decide(bench).decision.reason == "handshake"
+
+
+def test_a_document_of_ours_is_answered_without_a_token() -> None:
+    bench = Bench()
+    bench.front.local = LocalAnswer(http_status=200, body=b"{}")
+    bench.front.who = InvalidRequestError(TOKEN_EXPIRED)
+    decision = decide(bench).decision
+    assert decision.status is Status.ALLOWED
+    assert not decision.forwards
+
+
+def test_failed_is_always_a_recorded_deny() -> None:
+    bench = Bench()
+    answered = bench.pdp().failed(Check(), SYS_INTERNAL, render)
+    assert answered.answer == b"deny:SYS_INTERNAL"
+    assert len(bench.recorder.sealed) == 1
+
+
+def test_latency_is_told_by_step() -> None:
+    assert set(decide(Bench()).decision.latency_us) >= {"envelope", "identity", "protocol", "policy", "answer", "total"}
+
+
+def listing(bench: Bench) -> Answered:
+    bench.front.what = replace(CALL, kind=Kind.LIST, tool=replace(CALL.tool, name="", method="tools/list"))
+    return decide(bench, BEHIND_EXT_PROC)
+
+
+def test_a_list_is_filtered_tool_by_tool_without_arguments() -> None:
+    bench = Bench()
+    exchange = listing(bench).exchange
+    assert exchange is not None
+    query = bench.policies.query
+    assert bench.pdp().visible(exchange, "read_document")
+    assert query.asked[-1]["phase"] == "list"
+    assert query.asked[-1]["tool"]["name"] == "read_document"
+    assert "args" not in query.asked[-1]
+    query.answer = {"effect": "deny"}
+    assert not bench.pdp().visible(exchange, "delete_records")
+
+
+def test_a_filtered_list_is_recorded_with_what_was_hidden() -> None:
+    bench = Bench()
+    exchange = listing(bench).exchange
+    assert exchange is not None
+    answered = bench.pdp().filtered(exchange, ("delete_records",))
+    assert answered.decision.hidden == ("delete_records",)
+    assert answered.decision.phase is Phase.LIST
+    assert len(bench.recorder.sealed) == 2
+
+
+def test_a_result_is_judged_on_the_revision_that_judged_the_call() -> None:
+    bench = Bench()
+    bench.policies.reads_results = True
+    exchange = decide(bench, BEHIND_EXT_PROC).exchange
+    assert exchange is not None
+    first = bench.policies.query
+    bench.policies.query = FakeQuery({"effect": "deny"})
+    first.answer = {"effect": "sanitize", "redactions": [{"path": "/content/0/text", "replacement": "[X]"}]}
+    answered = bench.pdp().judge_result(exchange, {"content": [{"type": "text", "text": "secret"}]})
+    assert answered.decision.status is Status.SANITIZED
+    assert first.asked[-1]["phase"] == "result"
+    assert first.asked[-1]["result"] == {"content": [{"type": "text", "text": "secret"}]}
+
+
+def test_results_are_not_inspected_when_no_rule_reads_them() -> None:
+    assert decide(Bench(), BEHIND_EXT_PROC).exchange is None
