@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import tarfile
@@ -9,7 +10,10 @@ import zipfile
 from pathlib import Path
 from typing import get_args
 
+import grpc
 import pytest
+from envoy.service.auth.v3.external_auth_pb2 import CheckRequest
+from envoy.service.auth.v3.external_auth_pb2_grpc import AuthorizationStub
 
 from authz import __version__
 from authz.resources import Folder
@@ -81,3 +85,23 @@ def test_an_installed_wheel_runs_with_its_extension_and_its_folders(installed: P
     assert run(installed / "authz", "version", cwd=tmp_path).startswith(f"authz {__version__}")
     found = "from authz.resources import shared; print(shared('rego'), shared('envoy'), shared('bundles/starter'))"
     assert run(installed / "python", "-c", found, cwd=tmp_path).count("/site-packages/authz/_share/") == 3
+
+
+@pytest.mark.parametrize(("allow", "rpc_code"), [("true", 0), ("false", 7)])
+def test_an_installed_wheel_serves_decisions(installed: Path, tmp_path: Path, allow: str, rpc_code: int) -> None:
+    policy = tmp_path / "policy.rego"
+    policy.write_text(f"package envoy.authz\n\nallow := {allow}\n")
+    asked = ("--contract", "envoy", "--entrypoint", "envoy/authz/allow", "--policy", str(policy))
+    places = ("--listen", "127.0.0.1:0", "--diagnostics", "127.0.0.1:0", "--audit-dir", str(tmp_path / "records"))
+    command = [str(installed / "authz"), "serve", *asked, *places, "--output", "json"]
+    request = CheckRequest()
+    request.attributes.request.http.method = "GET"
+    request.attributes.request.http.path = "/"
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as serving:
+        try:
+            assert serving.stdout
+            with grpc.insecure_channel(json.loads(serving.stdout.readline())["check"]) as channel:
+                assert AuthorizationStub(channel).Check(request, timeout=10).status.code == rpc_code
+        finally:
+            serving.terminate()
+        assert serving.wait(timeout=30) == 0
