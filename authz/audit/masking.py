@@ -76,11 +76,11 @@ class Masker:
         for name, value in members.items():
             walk = _Walk(self, frozenset(keep))
             try:
-                masked[name] = walk.value(value, f"/{name}", secret=False, depth=0)
+                masked[name] = walk.value(value, _pointer("", name), secret=False, depth=0)
                 pointers += walk.pointers
             except _BeyondLimitsError:
                 masked[name] = self.marker("document", document)
-                pointers.append(f"/{name}")
+                pointers.append(_pointer("", name))
         return (orjson.dumps(masked), tuple(pointers)) if pointers else (document, ())
 
     def marker(self, kind: str, value: bytes) -> str:
@@ -99,6 +99,10 @@ class Masker:
             parts += [encoded[position : span.start], self.marker(span.kind, encoded[span.start : span.end]).encode()]
             position = span.end
         return b"".join([*parts, encoded[position:]]).decode()
+
+
+def _pointer(at: str, name: str) -> str:
+    return f"{at}/{name.replace('~', '~0').replace('/', '~1')}"
 
 
 @dataclass(slots=True)
@@ -131,7 +135,7 @@ class _Walk:
             traits = detectors.key_traits(key)
             name = self.masker.text(key) if traits.suspicious else key
             # The pointer is made of the masked key: a key that is a secret must not stand in the list of masks.
-            pointer = f"{at}/{name.replace('~', '~0').replace('/', '~1')}"
+            pointer = _pointer(at, name)
             if name != key:
                 self.pointers.append(pointer)
             if key in {"rawBody", "raw_body"} and isinstance(member, str):

@@ -34,7 +34,7 @@ class MaskRule:
 
     operation: Literal["remove", "upsert"]
     path: tuple[str, ...]
-    value: JsonValue = None
+    value: Any = None
 
     @property
     def pointer(self) -> str:
