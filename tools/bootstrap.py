@@ -83,11 +83,13 @@ def uv_settings(pip_config: str) -> dict[str, str]:
 
 
 def _steps() -> list[Step]:
-    groups = missing_groups()
-    locked = [REQUIREMENTS / f"{name}.txt" for name in ("dev", *groups)]
-    native = sorted(path for path in (ROOT / "native").rglob("*") if not path.name.endswith("_test.go"))
-    venv = (ROOT, platform.python_version())  # scripts in a venv hold its path: a moved clone needs a new one
-    modules = [ROOT / "native/go.mod", ROOT / "native/go.sum"]
+    # Scripts in a venv hold its path, so a moved clone needs a new one.
+    venv = (ROOT, platform.python_version())
+    return [*_environment_steps(venv), *_program_steps(venv)]
+
+
+def _environment_steps(venv: tuple[object, ...]) -> list[Step]:
+    locked = [REQUIREMENTS / f"{name}.txt" for name in ("dev", *missing_groups())]
     return [
         Step(
             title=f"virtual environment (Python {platform.python_version()})",
@@ -110,6 +112,12 @@ def _steps() -> list[Step]:
             sources=(*venv, ROOT / "pyproject.toml"),
             make=_install_package,
         ),
+    ]
+
+
+def _program_steps(venv: tuple[object, ...]) -> list[Step]:
+    native = sorted(path for path in (ROOT / "native").rglob("*") if not path.name.endswith("_test.go"))
+    return [
         Step(
             title="the Go extension (half a minute the first time)",
             stamp=STAMPS / "native",
@@ -121,7 +129,7 @@ def _steps() -> list[Step]:
             title="opa (a minute or two the first time)",
             stamp=STAMPS / "opa",
             product=OPA,
-            sources=(*venv, *modules),
+            sources=(*venv, ROOT / "native/go.mod", ROOT / "native/go.sum"),
             make=_build_opa,
         ),
         Step(
