@@ -13,7 +13,7 @@ from typing import Final, NoReturn
 import typer
 
 from authz import __version__
-from authz.cli.serve import EXAMPLES, serve
+from authz.cli import decide, serve, token
 from authz.errors import AuthzError, BundleError, ConfigError, UnavailableError
 from authz.native import NativeError
 
@@ -25,7 +25,9 @@ def _root() -> None:
     """Keeps `version` a command of its own while it is the only one."""
 
 
-app.command("serve", epilog=EXAMPLES)(serve)
+app.command("serve", epilog=serve.EXAMPLES)(serve.serve)
+app.command("decide", epilog=decide.EXAMPLES)(decide.decide)
+app.command("token", epilog=token.EXAMPLES)(token.token)
 
 
 @app.command()
