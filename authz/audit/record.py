@@ -13,6 +13,7 @@ Names are OPA's decision log where it has them (`decision_id`, `labels`, `bundle
 from __future__ import annotations
 
 import functools
+import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -74,7 +75,7 @@ class RecordWriter:
         claimed, masked = self.masker.mask(orjson.dumps(self._claimed(decision)), keep=_KEPT)
         known = orjson.dumps(self._known(check, decision, masked))
         # INVARIANT: three objects, none empty and no name in two of them, so they join as text.
-        return b"".join((self._constant, known[1:-1], b",", claimed[1:]))
+        return one_line(b"".join((self._constant, known[1:-1], b",", claimed[1:])))
 
     def _known(self, check: Check, decision: Decision, masked: tuple[str, ...]) -> dict[str, Any]:
         """What this system says: nothing here is text of the caller's choice, beyond a verified identity."""
@@ -122,6 +123,17 @@ class RecordWriter:
         if decision.result_json:
             claimed["result"] = orjson.Fragment(decision.result_json)
         return claimed
+
+
+# DEL, C1 and the two separators: JSON lets them stand, terminals obey some, and readers break lines at others (J12).
+_CONTROL: Final = re.compile(rb"\x7f|\xc2[\x80-\x9f]|\xe2\x80[\xa8\xa9]")
+
+
+def one_line(document: bytes) -> bytes:
+    """The same JSON with every control character escaped; only texts can hold one."""
+    if document.isascii() and b"\x7f" not in document:
+        return document
+    return _CONTROL.sub(lambda match: b"\\u%04x" % ord(match[0].decode()), document)
 
 
 def rfc3339(unix_ns: int) -> str:

@@ -60,7 +60,7 @@ class JsonFormatter(_Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The line."""
-        return orjson.dumps(self.fields(record)).decode()
+        return _CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", orjson.dumps(self.fields(record)).decode())
 
 
 class TextFormatter(_Formatter):

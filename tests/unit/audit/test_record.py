@@ -158,9 +158,10 @@ def test_the_verified_identity_is_not_masked() -> None:
 
 
 def test_j12_newlines_and_terminal_sequences_in_a_tool_name_stay_escaped() -> None:
-    name = 'x\n{"status":"allowed"}\r\x1b[2J\u2028'
+    name = 'x\n{"status":"allowed"}\r\x1b[2J\x7f\x9b1m\x85\u2028'
     line = record_writer().record(CHECK, decision(call=replace(CALL, tool=replace(CALL.tool, name=name))))
-    assert not re.search(rb"[\x00-\x1f]", line)
+    assert not re.search("[\x00-\x1f\x7f-\x9f]", line.decode())
+    assert len(line.decode().splitlines()) == 1
     assert orjson.loads(line)["tool"]["name"] == name
 
 
