@@ -43,7 +43,8 @@ class _Anchor(NamedTuple):
 
     def agrees(self, wall: int, monotonic: int) -> bool:
         """Whether no step lies between this moment and that one."""
-        return -STEP_NS <= wall - self.floor(monotonic) <= STEP_NS
+        elapsed = monotonic - self.monotonic
+        return abs(wall - self.wall - elapsed) <= STEP_NS + elapsed // _SLEW
 
 
 class ClockGuard:

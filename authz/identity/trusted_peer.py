@@ -110,10 +110,10 @@ def _forwarded_uri(header: str) -> str:
     """The one URI of the one element of XFCC; several elements are several hops, and no hop but ours is known."""
     if not header:
         return ""
-    unquoted = re.sub(r'"(?:[^"\\]|\\.)*"', '""', header)
+    unquoted = re.sub(r'"(?:[^"\\]|\\.)*"', "", header)
     if "," in unquoted:
         raise InvalidRequestError(TOKEN_MULTIPLE, "x-forwarded-client-cert has several elements")
     uris = [value for key, _, value in (pair.partition("=") for pair in unquoted.split(";")) if key.lower() == "uri"]
-    if len(uris) != 1:
+    if len(uris) != 1 or '"' in unquoted:
         raise InvalidRequestError(TOKEN_MALFORMED, "x-forwarded-client-cert does not name one URI")
     return uris[0]
