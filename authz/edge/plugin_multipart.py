@@ -81,7 +81,11 @@ def _first_delimiter(body: bytes, dash: bytes) -> tuple[int, bytes]:
     while position >= 0:
         found = _AFTER_DASH.match(body, position + len(dash))
         if found and (position == 0 or body[position - 1 : position] == b"\n"):
-            return position, found[2] if not found[1] and found[2] else b"\r\n"
+            closing, end = found.groups()
+            if not closing and end:
+                return position, end
+            if closing and end != b"\n":
+                return position, b"\r\n"
         position = body.find(dash, position + 1)
     return len(body), b""
 

@@ -10,8 +10,11 @@ Adapters: `opa_native` (OPA as a library, in this process) and `opa_server` (OPA
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Final, Literal, Protocol
+
+from authz.errors import BundleError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
     from typing import Self
 
     from authz.model import JsonValue
+
+_NAME: Final = re.compile(r"[A-Za-z0-9_-]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,3 +122,15 @@ class Engine(Protocol):
             UnavailableError: POLICY_UNAVAILABLE when the engine cannot be asked.
         """
         ...
+
+
+def entrypoint_names(entrypoint: str) -> tuple[str, ...]:
+    """The names of an entrypoint, such as `authz/decision`, without what would mean more in a URL or a reference.
+
+    Raises:
+        BundleError: it is not a path of names.
+    """
+    names = tuple(entrypoint.strip("/").split("/"))
+    if not all(map(_NAME.fullmatch, names)):
+        raise BundleError(f"`{entrypoint}` is not a path of names")
+    return names

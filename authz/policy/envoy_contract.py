@@ -26,11 +26,8 @@ if TYPE_CHECKING:
 
 FORBIDDEN: Final = 403
 
-STATUS_CODES: Final = frozenset(
-    (100, *range(200, 209), 226, *range(300, 306), 307, 308)
-    + (*range(400, 418), *range(421, 425), 426, 428, 429, 431)
-    + (*range(500, 509), 510, 511)
-)
+_RUNS: Final = (range(200, 209), range(300, 306), range(307, 309), range(400, 418), range(421, 425), range(500, 509))
+STATUS_CODES: Final = frozenset({100, 226, 426, 428, 429, 431, 510, 511}.union(*_RUNS))
 """What `http_status` may be: `envoy.type.v3.StatusCode` without `Empty`. All are registered (RFC 9110 §15)."""
 
 

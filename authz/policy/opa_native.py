@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from authz.errors import BundleError, PolicyError, UnavailableError
 from authz.native import EngineError, NativeError, PolicyOptions
+from authz.policy.engine import entrypoint_names
 from authz.reasons import POLICY_ERROR, POLICY_TIMEOUT, POLICY_UNAVAILABLE
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class NativePolicy:
     def query(self, entrypoint: str) -> NativeQuery:
         """Prepare an entrypoint; see `Policy.query`."""
         try:
-            return NativeQuery(self._policy.prepare(entrypoint))
+            return NativeQuery(self._policy.prepare("/".join(entrypoint_names(entrypoint))))
         except EngineError as error:
             raise BundleError(f"`{entrypoint}`: {error}") from error
 

@@ -13,7 +13,6 @@ docs/adr/opa-server-adapter.md.
 from __future__ import annotations
 
 import hashlib
-import re
 from typing import TYPE_CHECKING, Any, Final, Self
 from urllib.parse import urlsplit
 
@@ -22,6 +21,7 @@ import urllib3
 
 from authz.config import is_local
 from authz.errors import BundleError, ConfigError, PolicyError, UnavailableError
+from authz.policy.engine import entrypoint_names
 from authz.reasons import POLICY_ERROR, POLICY_UNAVAILABLE
 
 if TYPE_CHECKING:
@@ -35,7 +35,6 @@ OPEN_S: Final = 5.0
 """For listing the policies at start; evaluations have deadlines of their own."""
 CONNECTIONS: Final = 64
 
-_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _OK: Final = 200
 
 
@@ -117,9 +116,7 @@ class ServerPolicy:
 
     def query(self, entrypoint: str) -> ServerQuery:
         """Name an entrypoint; see `Policy.query`."""
-        names = tuple(entrypoint.strip("/").split("/"))
-        if not all(map(_NAME.fullmatch, names)):
-            raise BundleError(f"`{entrypoint}` is not a path of names")
+        names = entrypoint_names(entrypoint)
         if not any(rule[: len(names)] == names[: len(rule)] for rule in self._rules):
             raise BundleError(f"`{entrypoint}`: no rule of the OPA server is there")
         options = "?strict-builtin-errors=true" if self._strict else ""
