@@ -33,7 +33,7 @@ decide(outcomes, risk) := {
 	some outcome in outcomes
 	outcome.effect == "allow"
 	count(outcome) == 3
-} else := object.union(obligations.merged([outcome.obligations | some outcome in verdict.binding]), {
+} else := object.union(_obligations(verdict), {
 	"effect": verdict.effect,
 	"mode": verdict.mode,
 	"reason": first[0],
@@ -62,6 +62,14 @@ _verdict(outcomes) := _refused(denials) if {
 	outcome.mode == "flag"
 	{blocking.effect | some blocking in _blocking(outcomes)} == {"allow"}
 } else := _permitted("block", _blocking(outcomes))
+
+# Redactions are made when a call passes, so an approval comes without them: once it is given, the policy is asked anew.
+_foreign := {"sanitize": set(), "approval_needed": {"redactions"}, "deny": {"redactions", "approval"}, "allow": set()}
+
+_obligations(verdict) := object.remove(
+	obligations.merged([outcome.obligations | some outcome in verdict.binding]),
+	object.get(_foreign, verdict.effect, set()),
+)
 
 _refused(refusals) := {"effect": "deny", "mode": "block", "determining": refusals, "binding": set()}
 

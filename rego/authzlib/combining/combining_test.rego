@@ -111,10 +111,15 @@ test_fail_a_deny_carries_no_obligation if {
 	object.keys(decision) == {"effect", "mode", "reason", "message", "rules", "risk", "tags"}
 }
 
-test_success_approval_keeps_redactions if {
-	decision := combining.decide({allow, sanitize, approve}, "write")
-	decision.approval == approval
-	decision.redactions == [redaction]
+# The decision's reader takes redactions with `sanitize` only, and an approval with `approval_needed` only.
+test_success_obligations_fit_the_effect[note] if {
+	some note, [outcomes, expected] in {
+		"sanitize": [{allow, sanitize}, {"redactions"}],
+		"approval": [{allow, sanitize, approve}, {"approval"}],
+		"watched deny": [{allow, flagged(sanitize), flagged(approve), flagged(deny)}, set()],
+		"watched approval": [{allow, flagged(sanitize), flagged(approve)}, {"approval"}],
+	}
+	object.keys(combining.decide(outcomes, "write")) & {"redactions", "approval"} == expected
 }
 
 test_success_a_plain_allow_carries_its_obligations if {
