@@ -58,7 +58,7 @@ def agree(
         required: the revision demands the headers (2026-07-28).
 
     Returns:
-        Each `Mcp-Param-*` header that repeats an argument, with the argument's RFC 6901 pointer.
+        Each header that repeats an argument, with the argument's RFC 6901 pointer.
 
     Raises:
         InvalidRequestError: HEADER_MISMATCH.
@@ -67,7 +67,8 @@ def agree(
     _agree("mcp-method", headers.get("mcp-method"), message.method, required=required)
     _agree_name(headers.get("mcp-name"), message, required=required)
     if message.method != "tools/call":
-        return {}
+        key = _NAMED_BY.get(message.method)
+        return {"mcp-name": pointer.join(key)} if key and "mcp-name" in headers else {}
     return _agree_params(headers, message, args, route, required=required)
 
 

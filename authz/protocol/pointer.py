@@ -18,17 +18,20 @@ _INDEX: Final = re.compile(r"0|[1-9][0-9]{0,8}")
 _ESCAPE: Final = re.compile(r"~(?![01])")
 
 
+class PointerError(ValueError):
+    """A text that is not a JSON pointer."""
+
+
 def tokens(pointer: str) -> list[str]:
     """The reference tokens of `pointer`, unescaped.
 
     Raises:
-        ValueError: no leading slash, or a `~` that escapes nothing (RFC 6901 §3).
+        PointerError: no leading slash, or a `~` that escapes nothing (RFC 6901 §3).
     """
     if not pointer:
         return []
     if not pointer.startswith("/") or _ESCAPE.search(pointer):
-        message = "not a JSON pointer"
-        raise ValueError(message)
+        raise PointerError("not a JSON pointer")
     return [token.replace("~1", "/").replace("~0", "~") for token in pointer[1:].split("/")]
 
 
@@ -54,7 +57,7 @@ def find(value: JsonValue, pointer: str) -> JsonValue:
     """The value at `pointer`, or None where there is none.
 
     Raises:
-        ValueError: `pointer` is not one.
+        PointerError: `pointer` is not one.
     """
     try:
         for token in tokens(pointer):

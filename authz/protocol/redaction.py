@@ -161,13 +161,13 @@ def _with_copies(result: JsonValue, plan: Sequence[Redaction]) -> list[Redaction
 
 
 def _apply_one(value: JsonValue, redaction: Redaction, base: str) -> tuple[JsonValue, int]:
-    path = base + redaction.path
     try:
+        tokens = pointer.tokens(base + redaction.path)
         if not redaction.pattern:
-            return _change(value, pointer.tokens(path), lambda _: redaction.replacement), 1
+            return _change(value, tokens, lambda _: redaction.replacement), 1
         substitution = _Substitution(redaction)
-        return _change(value, pointer.tokens(path), substitution.within), substitution.count
-    except (LookupError, ValueError):
+        return _change(value, tokens, substitution.within), substitution.count
+    except (LookupError, pointer.PointerError):
         raise _failed("a redaction points at nothing") from None
 
 
@@ -261,7 +261,8 @@ def _readings(text: str) -> list[str]:
     """What `text` says once its escapes, or its Base64, are undone."""
     readings = []
     if _ESCAPED.search(text):
-        readings.append(_ESCAPED.sub(lambda match: chr(int(match[1], 16)), text))
+        units = _ESCAPED.sub(lambda match: chr(int(match[1], 16)), text)
+        readings.append(units.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace"))
     for run in _BASE64.findall(text):
         try:
             encoded = run.rstrip("=").replace("-", "+").replace("_", "/")

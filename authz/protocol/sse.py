@@ -42,11 +42,11 @@ class EventReader:
 
     def __init__(self, max_event_bytes: int) -> None:
         self._max_event_bytes = max_event_bytes
-        self._line = b""
+        self._start: bytes | None = b""
+        self._line = bytearray()
         self._fields: list[bytes] = []
         self._data: list[bytes] = []
         self._held = 0
-        self._at_start = True
         self._after_cr = False
 
     def feed(self, chunk: bytes) -> list[Event | bytes]:
@@ -55,25 +55,35 @@ class EventReader:
         Raises:
             UnavailableError: REDACT_FAILED; an event is over its limit, so it can be neither judged nor shown.
         """
-        text = self._line + chunk
-        if self._at_start:
-            if len(text) < len(_BOM) and _BOM.startswith(text):
-                self._line = text
-                return []
-            text, self._at_start = text.removeprefix(_BOM), False
+        chunk = self._without_bom(chunk)
         # A CR ends a line at once, so that no event waits for the LF that may follow in the next chunk.
-        if self._after_cr and text:
-            text, self._after_cr = text.removeprefix(b"\n"), False
-        self._after_cr = self._after_cr or text.endswith(b"\r")
-        *lines, self._line = _END_OF_LINE.split(text)
-        finished = [item for line in lines if (item := self._take(line)) is not None]
+        if self._after_cr and chunk:
+            chunk, self._after_cr = chunk.removeprefix(b"\n"), False
+        if not chunk:
+            return []
+        self._after_cr = chunk.endswith(b"\r")
+        first, *rest = _END_OF_LINE.split(chunk)
+        self._line += first  # in place: chunks of one byte must not make this quadratic
+        finished = []
+        for line in rest:
+            finished.append(self._take(bytes(self._line)))
+            self._line = bytearray(line)
         self._bound(len(self._line))
-        return finished
+        return [item for item in finished if item is not None]
 
     def end(self) -> None:
         """The stream is over: forget what is unfinished."""
-        self._line, self._held = b"", 0
+        self._line, self._held = bytearray(), 0
         self._fields, self._data = [], []
+
+    def _without_bom(self, chunk: bytes) -> bytes:
+        """Hold the first bytes back until it is clear whether they are a byte order mark."""
+        if self._start is None:
+            return chunk
+        head = self._start + chunk
+        undecided = len(head) < len(_BOM) and _BOM.startswith(head)
+        self._start = head if undecided else None
+        return b"" if undecided else head.removeprefix(_BOM)
 
     def _take(self, line: bytes) -> Event | bytes | None:
         if not line:
