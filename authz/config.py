@@ -183,6 +183,8 @@ class Policy(Group):
     """opa-envoy-plugin's `dry-run`: every policy answer becomes allow. Contract `envoy` only; warns."""
     skip_request_body_parse: bool = False
     """opa-envoy-plugin's `skip-request-body-parse`. Contract `envoy` only."""
+    proto_descriptor: Path | None = None
+    """opa-envoy-plugin's `proto-descriptor`: the FileDescriptorSet to read gRPC bodies by. Contract `envoy` only."""
 
     @property
     def rule(self) -> str:
@@ -209,6 +211,8 @@ class Audit(Group):
     """Whether the policy input is kept, with secrets replaced."""
     segment_bytes: Annotated[int, Field(ge=64 * KIB)] = 128 * KIB * KIB
     """Size after which a new segment is begun."""
+    labels: dict[str, str] = Field(default_factory=dict)
+    """Written into each record, as OPA's `labels`."""
 
 
 class Telemetry(Group):

@@ -28,6 +28,7 @@ from authz.edge.diagnostics import Diagnostics
 from authz.edge.ext_authz import ExtAuthz
 from authz.edge.grpcio_transport import Answerer, GrpcioServer
 from authz.edge.native_transport import NativeProgram, NoStreams
+from authz.edge.plugin_body import GrpcMethods
 from authz.edge.plugin_input import plugin_input
 from authz.edge.upstream import UpstreamCredentials
 from authz.errors import ConfigError
@@ -52,6 +53,8 @@ from authz.telemetry.pipeline import SpanPipeline, otlp_exporter, resource
 from authz.telemetry.trace_file import TraceFile
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from envoy.service.auth.v3.external_auth_pb2 import CheckRequest
     from opentelemetry.sdk.trace.export import SpanExporter
 
@@ -98,7 +101,7 @@ class Sidecar:
         credentials = UpstreamCredentials(config.routes, self._clock)
         plugin = config.policy.contract == "envoy"
         replies = reply.Replies(credentials.of, plugin=plugin)
-        self._ext_authz = ExtAuthz(self.pdp, replies, self._clock, self._plugin_input if plugin else None)
+        self._ext_authz = ExtAuthz(self.pdp, replies, self._clock, self._plugin_input() if plugin else None)
         self._server = self._listen()
         self._diagnostics = self._serve_diagnostics()
         self._stop = threading.Event()
@@ -201,7 +204,12 @@ class Sidecar:
             trusted = [TrustedIssuer(issuer=i, keys=k) for i, k in zip(config.issuers, self._keys, strict=True)]
             verifier = TokenVerifier(trusted, clock=ClockGuard(self._clock), limits=config.limits)
         writer = RecordWriter(
-            labels={"id": random_id(), "version": __version__, "revocation": config.revocation.source},
+            labels={
+                **config.audit.labels,
+                "id": random_id(),
+                "version": __version__,
+                "revocation": config.revocation.source,
+            },
             entrypoint=config.policy.rule,
             masker=self._masker,
             args_digest=_args_digest,
@@ -237,8 +245,10 @@ class Sidecar:
         self.metrics.add_source(spans.readings)
         return spans
 
-    def _plugin_input(self, message: CheckRequest) -> JsonObject:
-        return plugin_input(message, parse_body=not self._config.policy.skip_request_body_parse)
+    def _plugin_input(self) -> Callable[[CheckRequest], JsonObject]:
+        policy = self._config.policy
+        methods = GrpcMethods.load(policy.proto_descriptor) if policy.proto_descriptor else None
+        return functools.partial(plugin_input, parse_body=not policy.skip_request_body_parse, grpc_methods=methods)
 
     def _listen(self) -> Server | GrpcioServer:
         config = self._config

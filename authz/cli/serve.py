@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
 import signal
 import threading
 from pathlib import Path
@@ -12,11 +14,13 @@ import typer
 
 from authz.config import load
 from authz.errors import ConfigError
+from authz.policy.plugin_configuration import plugin_configuration
 from authz.wiring import Sidecar
 
 if TYPE_CHECKING:
     from authz.config import Config
 
+log = logging.getLogger(__name__)
 WAKE_S = 0.5
 INTERRUPTED = 130
 
@@ -79,7 +83,20 @@ def serve(
         "issuers": trusted(issuer, audience, jwks, jwt_typ),
     }
     given = {key: value for key, value in overrides.items() if value is not None}
-    run(load(config, given), output=output)
+    run(load(config, _opa_settings(opa_config) | given), output=output)
+
+
+def _opa_settings(path: Path | None) -> dict[str, Any]:
+    """What OPA's own configuration file asks for; flags stand above it."""
+    if path is None:
+        return {}
+    try:
+        configuration = plugin_configuration(path.read_text(encoding="utf-8"), os.environ)
+    except (OSError, UnicodeDecodeError, ConfigError) as error:
+        raise ConfigError(f"{path}: {error}") from error
+    for warning in configuration.warnings:
+        log.warning("%s: %s", path, warning)
+    return dict(configuration.overrides)
 
 
 def trusted(issuer: str | None, audience: str | None, jwks: str | None, typ: str | None) -> list[dict[str, str]] | None:

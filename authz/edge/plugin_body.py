@@ -11,7 +11,7 @@ that repeats a key is refused, because the tool behind may keep the other value 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
 import jiter
 import orjson
@@ -32,6 +32,7 @@ from authz.reasons import (
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from google.protobuf.message import Message
 
@@ -158,6 +159,18 @@ class GrpcMethods:
                 "proto-descriptor is not a complete FileDescriptorSet",
                 remedy="write it with `protoc --include_imports --descriptor_set_out=FILE`",
             ) from error
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read the set from a file.
+
+        Raises:
+            ConfigError: it cannot be read, or is no set.
+        """
+        try:
+            return cls(path.read_bytes())
+        except OSError as error:
+            raise ConfigError(f"{path}: {error.strerror}") from error
 
     def read(self, raw: bytes, segments: list[str]) -> tuple[JsonValue, bool]:
         """The first message of a gRPC body; null for a method that is not known and for compressed messages.
