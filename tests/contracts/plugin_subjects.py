@@ -1,10 +1,11 @@
-"""The two subjects of the parity suite: the parts of contract `envoy`, and opa-envoy-plugin's own binary."""
+"""The subjects of the parity suite: the parts of contract `envoy`, `authz serve`, and opa-envoy-plugin's own binary."""
 
 from __future__ import annotations
 
 import json
 import os
-from contextlib import ExitStack, closing, contextmanager
+import sys
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 import grpc
@@ -14,6 +15,7 @@ from google.protobuf import json_format
 
 from authz.edge.plugin_body import GrpcMethods
 from authz.edge.plugin_input import plugin_input
+from authz.edge.reply import DECISION_ID, REASON
 from authz.errors import InvalidRequestError, PolicyError
 from authz.model import Effect, Mode
 from authz.policy.envoy_contract import input_json, interpret
@@ -36,6 +38,9 @@ given := input.attributes.request.http.headers["{RESULT}"]
 allow := json.unmarshal(given) if given
 
 allow := {{"allowed": true, "dynamic_metadata": {{"input": json.marshal(input)}}}} if not given
+
+# Without a rule that reads it, ours would deny truncated bodies.
+truncated if input.truncated_body
 """
 SECONDS = 10
 
@@ -52,31 +57,47 @@ class Subject(Protocol):
 
 @contextmanager
 def subject(name: str, directory: Path, configuration: dict[str, Any]) -> Iterator[Subject]:
-    """`ours` or `plugin`, with the plugin's own configuration keys."""
-    if name == "ours":
-        yield Ours(configuration)
+    """`parts`, `served` or `plugin`, with the plugin's own configuration keys."""
+    if name == "parts":
+        yield Parts(configuration)
         return
+    port = free_port()
+    options, policy = _files(directory, port, configuration)
+    if name == "served":
+        command = [
+            sys.executable,
+            "-m",
+            "authz",
+            "serve",
+            "--diagnostics=",
+            f"--opa-config={options}",
+            f"--policy={policy}",
+        ]
+    else:
+        private = ["--addr=127.0.0.1:0", "--diagnostic-addr=127.0.0.1:0", "--disable-telemetry"]
+        command = [_plugin(), "run", "--server", *private, f"--config-file={options}", str(policy)]
+    with running(command, port, directory / "log"), closing(Served(port)) as served:
+        yield served
+
+
+def _plugin() -> str:
     binary = os.environ.get("OPA_ENVOY_PLUGIN")
     if not binary:
         pytest.skip("OPA_ENVOY_PLUGIN does not name the plugin's binary: only ours is held to the expectations")
-    port = free_port()
-    command = [binary, "run", "--server", "--addr=127.0.0.1:0", "--diagnostic-addr=127.0.0.1:0", "--disable-telemetry"]
-    with ExitStack() as stack:
-        stack.enter_context(running([*command, *_files(directory, port, configuration)], port, directory / "log"))
-        yield stack.enter_context(closing(Plugin(port)))
+    return binary
 
 
-def _files(directory: Path, port: int, configuration: dict[str, Any]) -> tuple[str, str]:
+def _files(directory: Path, port: int, configuration: dict[str, Any]) -> tuple[Path, Path]:
     (directory / "set.pb").write_bytes(descriptor_set())
     if "proto-descriptor" in configuration:
         configuration = {**configuration, "proto-descriptor": str(directory / "set.pb")}
     (directory / "policy.rego").write_text(REGO)
     plugins = {"envoy_ext_authz_grpc": {"addr": f"127.0.0.1:{port}", **configuration}}
     (directory / "opa.json").write_text(json.dumps({"plugins": plugins}))
-    return f"--config-file={directory / 'opa.json'}", str(directory / "policy.rego")
+    return directory / "opa.json", directory / "policy.rego"
 
 
-class Ours:
+class Parts:
     """The parts of contract `envoy`, put together."""
 
     def __init__(self, configuration: dict[str, Any]) -> None:
@@ -100,8 +121,8 @@ class Ours:
         return _acted_on(verdict)
 
 
-class Plugin:
-    """The plugin's binary, asked over gRPC."""
+class Served:
+    """A running service, asked over gRPC."""
 
     def __init__(self, port: int) -> None:
         self._channel = grpc.insecure_channel(f"127.0.0.1:{port}")
@@ -112,17 +133,18 @@ class Plugin:
         )
 
     def read(self, request: Any) -> Any:
-        response = self._check(request, timeout=SECONDS)
+        response = self._check(request, timeout=SECONDS, wait_for_ready=True)
         if response.status.code:
-            assert response.denied_response.status.code == 400
-            return MALFORMED
+            return MALFORMED if response.denied_response.status.code == 400 else str(response)
         return json.loads(response.dynamic_metadata.fields["input"].string_value)
 
     def answer(self, result: str) -> Answer | str:
         headers = {RESULT: result or "undefined"}
         try:
-            response = self._check(check(headers=headers), timeout=SECONDS)
-        except grpc.RpcError:
+            response = self._check(check(headers=headers), timeout=SECONDS, wait_for_ready=True)
+        except grpc.RpcError as error:
+            return ERROR if error.code() is grpc.StatusCode.UNKNOWN else str(error)
+        if any(each.header.key == REASON for each in response.denied_response.headers):
             return ERROR
         return _read_response(response)
 
@@ -175,5 +197,6 @@ def _read_response(response: Any) -> Answer:
 
 
 def _options(options: Any) -> tuple[tuple[str, str], ...]:
+    pairs = [(each.header.key, each.header.value) for each in options if each.header.key != DECISION_ID]
     # Names come in the order of a Go map, the values of one name in the policy's order; sorting by name is stable.
-    return tuple(sorted(((each.header.key, each.header.value) for each in options), key=lambda pair: pair[0]))
+    return tuple(sorted(pairs, key=lambda pair: pair[0]))

@@ -19,29 +19,29 @@ from authz.policy.envoy_contract import input_json, interpret
 from authz.reasons import POLICY_BODY_TRUNCATED, POLICY_TYPE, POLICY_UNDEFINED
 from tests.contracts import plugin_cases as cases
 from tests.contracts.plugin_cases import MALFORMED, check
-from tests.contracts.plugin_subjects import Ours, subject
+from tests.contracts.plugin_subjects import Parts, subject
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.contracts.plugin_subjects import Subject
 
-BOTH = ["ours", "plugin"]
+ALL = ["parts", "served", "plugin"]
 
 
-@pytest.fixture(scope="module", params=BOTH)
+@pytest.fixture(scope="module", params=ALL)
 def plain(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Subject]:
     with subject(request.param, tmp_path_factory.mktemp("plain"), {}) as started:
         yield started
 
 
-@pytest.fixture(scope="module", params=BOTH)
+@pytest.fixture(scope="module", params=ALL)
 def with_descriptor(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Subject]:
     with subject(request.param, tmp_path_factory.mktemp("grpc"), {"proto-descriptor": ""}) as started:
         yield started
 
 
-@pytest.fixture(scope="module", params=BOTH)
+@pytest.fixture(scope="module", params=ALL)
 def dry(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Subject]:
     configuration = {"dry-run": True, "skip-request-body-parse": True}
     with subject(request.param, tmp_path_factory.mktemp("dry"), configuration) as started:
@@ -98,7 +98,7 @@ def test_the_plugins_errors_are_denials_with_a_reason() -> None:
 
 
 def test_a5_a_truncated_body_is_denied_unless_the_policy_asks_for_it() -> None:
-    document = Ours({}).read(cases.json_body("{}", content_length="9"))
+    document = Parts({}).read(cases.json_body("{}", content_length="9"))
     assert json.loads(input_json(document, reads_truncated_body=True))["truncated_body"] is True
     with pytest.raises(PolicyError) as caught:
         input_json(document, reads_truncated_body=False)
@@ -110,16 +110,16 @@ def test_a5_a_truncated_body_is_denied_unless_the_policy_asks_for_it() -> None:
     ['{"a": 1, "a": 2}', r'{"a": 1, "\u0061": 2}', '[{"x": {"a": 1, "a": 1}}]', b'{"\xff": 1, "\xfe": 2}'],
 )
 def test_c1_a_repeated_key_is_refused(body: str | bytes) -> None:
-    assert Ours({}).read(cases.json_body(body)) == MALFORMED
+    assert Parts({}).read(cases.json_body(body)) == MALFORMED
 
 
 def test_c7_json_nested_too_deeply_is_refused() -> None:
-    assert Ours({}).read(cases.json_body("[" * 100_000 + "]" * 100_000)) == MALFORMED
+    assert Parts({}).read(cases.json_body("[" * 100_000 + "]" * 100_000)) == MALFORMED
 
 
 def test_a_multipart_body_that_ends_inside_a_header_is_refused_and_no_part_dropped() -> None:
     cut = cases.multipart('--B\nContent-Disposition: form-data; name="a"\n\nx\n--B\nContent-Disposition: form-data\n')
-    assert Ours({}).read(cut) == MALFORMED
+    assert Parts({}).read(cut) == MALFORMED
 
 
 # Any request: ours against the binary, with no expectation but each other.
@@ -154,7 +154,7 @@ def binary(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Subject]:
 def test_any_request_reads_alike(binary: Subject, path: str, body: tuple[str, bytes]) -> None:
     content_type, content = body
     request = check(path, headers={"content-type": content_type}, raw_body=content)
-    ours, theirs = Ours({}).read(request), binary.read(request)
+    ours, theirs = Parts({}).read(request), binary.read(request)
     # Stricter on purpose: repeated keys, and multipart bodies that just stop.
     if ours == MALFORMED and (content.count(b":") > 1 if content_type == "application/json" else CUT.search(content)):
         return
