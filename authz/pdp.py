@@ -96,6 +96,7 @@ class Exchange:
     policy: ActivePolicy
     principal: Principal
     call: ToolCall
+    route: Route | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -263,23 +264,31 @@ class PolicyDecisionPoint:
         verdict, _, _ = self._ask_again(exchange, listed, None)
         return verdict.effect is not Effect.DENY
 
-    def filtered(self, exchange: Exchange, hidden: tuple[str, ...]) -> Answered:
-        """The decision and record of a list that was shown without `hidden`."""
+    def filtered(self, exchange: Exchange, hidden: tuple[str, ...], answer: bytes) -> Answered:
+        """The decision and record of a list that is shown without `hidden`, as `answer`."""
         course = self._later(exchange, replace(exchange.call, phase=Phase.LIST))
         decision = outcome.judged(course, Verdict(effect=Effect.ALLOW, reason="list_filtered"))
-        return self._record(course, replace(decision, hidden=hidden, inspect_response=False), b"")
+        return self._record(course, replace(decision, hidden=hidden, inspect_response=False), answer)
 
-    def judge_result(self, exchange: Exchange, result: JsonValue) -> Answered:
-        """Phase `result`: whether and how the tool's result may be shown. Redactions are relative to it."""
+    def judge_result(self, exchange: Exchange, result: JsonValue, render: Callable[[Decision], bytes]) -> Answered:
+        """Phase `result`: whether and how the tool's result may be shown. Redactions are relative to it.
+
+        Args:
+            exchange: the call that the tool answers.
+            result: what it answers with.
+            render: writes what the caller sees; a DenialError that it raises becomes the decision.
+        """
         call = replace(exchange.call, phase=Phase.RESULT)
         course = self._later(exchange, call)
         try:
             verdict, course.input_json, course.result_json = self._ask_again(exchange, call, result)
             course.verdict = verdict
             decision = outcome.judged(course, verdict)
+            answer = render(decision)
         except DenialError as error:
             decision = outcome.refused(course, error)
-        return self._record(course, replace(decision, inspect_response=False), b"")
+            answer = render(decision)
+        return self._record(course, replace(decision, inspect_response=False), answer)
 
     def refuse_later(self, exchange: Exchange, phase: Phase, reason: Reason) -> Answered:
         """The decision and record of a later phase that could not be carried out: always a deny."""
@@ -294,6 +303,7 @@ class PolicyDecisionPoint:
     def _later(self, exchange: Exchange, call: ToolCall) -> Course:
         course = self._course(exchange.check)
         course.principal, course.call, course.policy = exchange.principal, call, exchange.policy
+        course.route = exchange.route
         course.behind_ext_proc = True
         return course
 
@@ -324,4 +334,5 @@ def _exchange(course: Course, decision: Decision) -> Exchange | None:
         policy=course.policy,
         principal=course.principal,
         call=course.call,
+        route=course.route,
     )

@@ -9,6 +9,7 @@ Trusts the decision; the upstream credential comes from its port and goes nowher
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
@@ -97,7 +98,7 @@ class Replies:
         headers.append((REASON, visible(decision.reason)))
         if decision.rpc_code:
             return [*headers, ("content-type", "application/json")], orjson.dumps(rpc_error(decision))
-        return [*headers, ("content-type", "application/problem+json")], orjson.dumps(_problem(decision))
+        return [*headers, ("content-type", "application/problem+json")], orjson.dumps(problem(decision))
 
     def _metadata(self, decision: Decision) -> bytes:
         """Dynamic metadata, namespace `envoy.filters.http.ext_authz` (contracts §6)."""
@@ -155,7 +156,7 @@ def _details(decision: Decision) -> JsonObject:
     return {"code": decision.reason, "decision_id": decision.id, "next_step": decision.next_step}
 
 
-def _problem(decision: Decision) -> JsonObject:
+def problem(decision: Decision) -> JsonObject:
     """RFC 9457 problem details."""
     return {
         "type": "about:blank",
@@ -179,8 +180,13 @@ def _denied(code: int, http_status: int, headers: Iterable[tuple[str, str]], bod
 
 
 def _header(field: bytes, name: str, text: str) -> bytes:
-    header = wire.put(_FIRST, name.encode()) + wire.put(_SECOND, text.encode())
+    header = _header_name(name) + wire.put(_SECOND, text.encode())
     return wire.put(field, wire.put(_FIRST, header))
+
+
+@functools.lru_cache(maxsize=256)
+def _header_name(name: str) -> bytes:
+    return wire.put(_FIRST, name.encode())
 
 
 def _changes(changes: HeaderChanges) -> list[bytes]:

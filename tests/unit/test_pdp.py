@@ -250,7 +250,7 @@ def test_a_filtered_list_is_recorded_with_what_was_hidden() -> None:
     bench = Bench()
     exchange = listing(bench).exchange
     assert exchange is not None
-    answered = bench.pdp().filtered(exchange, ("delete_records",))
+    answered = bench.pdp().filtered(exchange, ("delete_records",), b"{}")
     assert answered.decision.hidden == ("delete_records",)
     assert answered.decision.phase is Phase.LIST
     assert len(bench.recorder.sealed) == 2
@@ -264,7 +264,7 @@ def test_a_result_is_judged_on_the_revision_that_judged_the_call() -> None:
     first = bench.policies.query
     bench.policies.query = FakeQuery({"effect": "deny"})
     first.answer = {"effect": "sanitize", "redactions": [{"path": "/content/0/text", "replacement": "[X]"}]}
-    answered = bench.pdp().judge_result(exchange, {"content": [{"type": "text", "text": "secret"}]})
+    answered = bench.pdp().judge_result(exchange, {"content": [{"type": "text", "text": "secret"}]}, lambda _: b"[X]")
     assert answered.decision.status is Status.SANITIZED
     assert first.asked[-1]["phase"] == "result"
     assert first.asked[-1]["result"] == {"content": [{"type": "text", "text": "secret"}]}
