@@ -13,7 +13,7 @@ from typing import Final, NoReturn
 import typer
 
 from authz import __version__
-from authz.cli import decide, serve, token
+from authz.cli import decide, demo, serve, token
 from authz.errors import AuthzError, BundleError, ConfigError, UnavailableError
 from authz.native import NativeError
 
@@ -27,6 +27,7 @@ def _root() -> None:
 
 app.command("serve", epilog=serve.EXAMPLES)(serve.serve)
 app.command("decide", epilog=decide.EXAMPLES)(decide.decide)
+app.command("demo", epilog=demo.EXAMPLES)(demo.demo)
 app.command("token", epilog=token.EXAMPLES)(token.token)
 
 

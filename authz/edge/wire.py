@@ -8,6 +8,7 @@ Source: protobuf.dev, "Encoding".
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -45,19 +46,30 @@ def integer(field: int, number: int) -> bytes:
     return varint(field << 3) + varint(number) if number else b""
 
 
-_FIELDS: Final = key(1)  # Struct.fields, an entry {key = 1, value = 2}
-_ENTRY_KEY: Final = key(1)
+# Struct.fields is 1, an entry {key = 1, value = 2}; Value.string_value is 3, Value.bool_value 4.
+_FIELDS: Final = key(1)
 _ENTRY_VALUE: Final = key(2)
-_STRING: Final = key(3)  # Value.string_value
-_TRUE: Final = put(_ENTRY_VALUE, integer(4, 1))  # Value.bool_value
+_STRING: Final = key(3)
+_TRUE: Final = put(_ENTRY_VALUE, integer(4, 1))
+_SHORT: Final = 64
+"""Up to this many bytes in name and value, every length in an entry is one byte."""
+
+
+@functools.lru_cache(maxsize=64)
+def _entry_key(name: str) -> bytes:
+    return put(key(1), name.encode())
 
 
 def struct(strings: Mapping[str, str], true: tuple[str, ...] = ()) -> bytes:
     """A `google.protobuf.Struct` of non-empty strings and of names that are true."""
-    parts = []
-    for name, text in strings.items():
-        if text:
-            value = put(_ENTRY_VALUE, put(_STRING, text.encode()))
-            parts.append(put(_FIELDS, put(_ENTRY_KEY, name.encode()) + value))
-    parts += [put(_FIELDS, put(_ENTRY_KEY, name.encode()) + _TRUE) for name in true]
+    parts = [_string_entry(_entry_key(name), text.encode()) for name, text in strings.items() if text]
+    parts += [put(_FIELDS, _entry_key(name) + _TRUE) for name in true]
     return b"".join(parts)
+
+
+def _string_entry(name: bytes, text: bytes) -> bytes:
+    length = len(text)
+    if len(name) + length < _SHORT:
+        entry = b"%b\x12%b\x1a%b%b" % (name, _SMALL[length + 2], _SMALL[length], text)
+        return b"\n%b%b" % (_SMALL[len(entry)], entry)
+    return put(_FIELDS, name + put(_ENTRY_VALUE, put(_STRING, text)))

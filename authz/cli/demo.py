@@ -1,0 +1,87 @@
+"""`authz demo`: the whole stack before a real MCP server, and a table of what was decided."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from authz.cli.state import StateOption, state_folder
+from authz.errors import ConfigError
+
+if TYPE_CHECKING:
+    from authz.demo.rows import Seen
+
+EXAMPLES = """
+Examples:
+
+  authz demo
+
+  authz demo --output json
+"""
+
+
+def demo(
+    state: StateOption = None,
+    output: Annotated[str, typer.Option(help="table | json")] = "table",
+) -> None:
+    """Start an MCP server, Envoy and the decision service; send calls; show both ends. Exit 1 on a broken promise."""
+    try:
+        from authz.demo.run import demonstrate  # noqa: PLC0415 - the MCP SDK is not part of a sidecar
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"the demonstration needs `{error.name}`", remedy="install the `dev` extra, or run `make demo`"
+        ) from None
+    folder = state_folder(state) / "demo"
+    progress = Console(stderr=True, highlight=False)
+    rows, ready = demonstrate(folder, lambda text: progress.print(f"· {text}"))
+    if output == "json":
+        print(json.dumps([_document(seen) for seen in rows]))
+    else:
+        _print(rows, ready)
+    raise SystemExit(1 if any(seen.broken for seen in rows) else 0)
+
+
+def _document(seen: Seen) -> dict[str, Any]:
+    return {
+        "call": seen.row.call,
+        "agent": seen.row.agent,
+        "tenant": seen.row.tenant,
+        "outcome": seen.row.outcome,
+        "reason": seen.answer.reason,
+        "client_saw": seen.answer.shown,
+        "server_saw": [call["args"] for call in seen.received],
+        "latency_ms": round(seen.latency_ms, 2),
+        "decision_id": seen.answer.decision_id,
+        "kept": not seen.broken,
+    }
+
+
+def _print(rows: list[Seen], ready: dict[str, Any]) -> None:
+    console = Console(highlight=False, width=None)
+    table = Table(title="What was sent, and what became of it", show_lines=True)
+    for column in ("", "call", "agent", "outcome", "reason", "the client saw", "the server saw", "ms"):
+        table.add_column(column, overflow="fold")
+    for seen in rows:
+        document = _document(seen)
+        table.add_row(
+            "[green]✓[/]" if document["kept"] else "[red]✗[/]",
+            seen.row.call,
+            f"{seen.row.agent}\n{seen.row.tenant}",
+            seen.row.outcome,
+            seen.answer.reason,
+            seen.answer.shown[:160],
+            json.dumps(document["server_saw"][0])[:160] if seen.received else "nothing",
+            f"{seen.latency_ms:.1f}",
+        )
+    console.print(table)
+    for seen in rows:
+        if seen.broken:
+            console.print(f"[red]not as promised[/]: {seen.row.call}: {seen.broken}", markup=True)
+    console.print(f"records  {ready['records']}  (one JSON line a decision)")
+    console.print(f"traces   {ready['traces']}  (one span a decision, attribute opa.decision_id)")
+    for seen in rows:
+        console.print(f"  {seen.answer.decision_id or '(answered by Envoy)'}  {seen.row.call}", markup=False)
