@@ -32,12 +32,33 @@ _SECRET_NAME: Final = (
 )
 
 
+LONGEST_CARD: Final = 19
+"""Digits of a card's number: ISO/IEC 7812-1."""
+
+
 class Span(NamedTuple):
     """Bytes `start` to `end` of a text are of class `kind`."""
 
     start: int
     end: int
     kind: str
+
+
+class ExhaustedError(Exception):
+    """A text has more candidates than are worth their time; it must be masked whole."""
+
+
+@dataclass(slots=True)
+class Effort:
+    """Candidates that may still be looked at: what a caller sends must not buy seconds of our time."""
+
+    left: int
+
+    def spend(self) -> None:
+        """Take one, or raise ExhaustedError."""
+        if self.left <= 0:
+            raise ExhaustedError
+        self.left -= 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,29 +68,34 @@ class _Detector:
     kind: str
     loose: bytes
     exact: bytes
-    refine: Callable[[bytes, Span], Iterator[Span]] | None = None
+    refine: Callable[[bytes, Span, Effort], Iterator[Span]] | None = None
 
 
 def _plain(kind: str, pattern: bytes) -> _Detector:
     return _Detector(kind, pattern, rb"(" + pattern + rb")")
 
 
-def _assigned(text: bytes, value: Span) -> Iterator[Span]:
+def _assigned(text: bytes, value: Span, _: Effort) -> Iterator[Span]:
     """The value after `password=`, unless it is one of our own marks: `[MASKED:api_key:hmac-sha256:...`."""
     if not text.startswith((b"[MASKED:", b"hmac-sha256:"), value.start):
         yield value
 
 
-def _digits(text: bytes, run: Span) -> Iterator[Span]:
+def _digits(text: bytes, run: Span, effort: Effort) -> Iterator[Span]:
     """Cards and social security numbers in a run of digit groups such as `4111 1111 1111 1111 12`.
 
     Windows begin and end at group boundaries, so that neither a number before nor an expiry date after a card
     shifts it out of sight.
     """
-    groups = [Span(match.start(), match.end(), "") for match in _DIGIT_GROUP.finditer(text, run.start, run.end)]
+    groups: list[Span] = []
+    for match in _DIGIT_GROUP.finditer(text, run.start, run.end):
+        effort.spend()
+        groups.append(Span(match.start(), match.end(), ""))
     index = 0
     while index < len(groups):
-        found = _social_security(text, groups[index : index + 3]) or _payment_card(text, groups[index:])
+        found = _social_security(text, groups[index : index + 3]) or _payment_card(
+            text, groups[index : index + LONGEST_CARD]
+        )
         if found:
             yield found
         end = found.end if found else groups[index].end
@@ -84,15 +110,12 @@ def _social_security(text: bytes, groups: list[Span]) -> Span | None:
     return Span(groups[0].start, groups[-1].end, "us_ssn")
 
 
-_LONGEST_CARD: Final = 19
-
-
 def _payment_card(text: bytes, groups: list[Span]) -> Span | None:
     """The longest number from the first group on that has a brand's prefix and length and passes Luhn."""
     digits, found = b"", None
     for group in groups:
         digits += text[group.start : group.end]
-        if len(digits) > _LONGEST_CARD:
+        if len(digits) > LONGEST_CARD:
             break
         if _CARD.fullmatch(digits) and luhn(digits):
             found = Span(groups[0].start, group.end, "payment_card")
@@ -118,7 +141,7 @@ _IBAN_LENGTHS: Final = {
 }
 
 
-def _iban(text: bytes, run: Span) -> Iterator[Span]:
+def _iban(text: bytes, run: Span, _: Effort) -> Iterator[Span]:
     """The account number that the run begins with; the run may have swallowed words that follow it."""
     compact, length = b"", _IBAN_LENGTHS.get(text[run.start : run.start + 2], 0)
     for end in range(run.start + 1, run.end + 1):
@@ -223,12 +246,16 @@ def key_traits(key: str) -> KeyTraits:
     return KeyTraits(_SECRET_KEY.Match(encoded) is not None, suspicious(encoded))
 
 
-def find(text: bytes) -> list[Span]:
-    """What is to be masked in a decoded text, in order and without overlaps."""
+def find(text: bytes, effort: Effort) -> list[Span]:
+    """What is to be masked in a decoded text, in order and without overlaps.
+
+    Raises:
+        ExhaustedError: the text has more candidates than `effort` allows.
+    """
     if not suspicious(text):
         return []
     candidates = (_EXACT[index] for index in sorted(_CANDIDATES.Match(text) or ()))
-    found = [span for detector, pattern in candidates for span in _scan(detector, pattern, text)]
+    found = [span for detector, pattern in candidates for span in _scan(detector, pattern, text, effort)]
     chosen: list[Span] = []
     # `sorted` is stable, so of two that begin together the longer wins, then the earlier detector.
     for span in sorted(found, key=lambda span: (span.start, -span.end)):
@@ -239,11 +266,12 @@ def find(text: bytes) -> list[Span]:
     return chosen
 
 
-def _scan(detector: _Detector, pattern: Any, text: bytes) -> Iterator[Span]:  # noqa: ANN401 - re2 ships no types
+def _scan(detector: _Detector, pattern: Any, text: bytes, effort: Effort) -> Iterator[Span]:  # noqa: ANN401 - re2 ships no types
     position = 0
     while match := pattern.search(text, position):
+        effort.spend()
         span = Span(match.start(1), match.end(1), detector.kind)
-        found = [span] if detector.refine is None else list(detector.refine(text, span))
+        found = [span] if detector.refine is None else list(detector.refine(text, span, effort))
         yield from found
         # A candidate that was refused may hide a real one that begins inside it ("AB12 DE89 3704 ...").
         position = span.end if found or detector.kind == "digits" else span.start + 1

@@ -5,7 +5,7 @@ matched stretch of a text is replaced, so the rest stays readable. The digest is
 tell that two masked values are equal, and nobody without the key can try all card numbers.
 
 Must never parse what holds nothing to mask: the usual document costs one scan. Must never let a document pass
-unmasked because it is large, deep or odd: past `MOST_MASKS` marks or `DEEPEST` levels a member is replaced whole.
+unmasked because it is large, deep or odd: past its limits whole texts, then whole members, are replaced.
 
 Trusts that documents are JSON written by orjson or by OPA. Pure; the key is given.
 """
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 import orjson
 
 from authz.audit import detectors
+from authz.audit.detectors import Effort, ExhaustedError
 from authz.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -31,8 +32,10 @@ KEY_BYTES: Final = 32
 """Least length of the key: as long as the hash (RFC 2104 section 3)."""
 DIGEST_CHARACTERS: Final = 16
 """64 bits of the digest: equal values meet, and no two of 10^6 masked values do by chance (p < 10^-7)."""
-MOST_MASKS: Final = 1_000
-"""Past so many the document is a list of secrets, and masking each would only cost time."""
+MOST_CANDIDATES: Final = 500
+"""Stretches looked at in one document, 40 ms at worst; after them a text with anything suspicious is replaced whole."""
+MOST_MASKS: Final = 2_000
+"""Past so many a member of the document is replaced whole: the list of masks would be longer than what it masks."""
 DEEPEST: Final = 128
 """Levels walked; the strict parser takes fewer, a document of contract `envoy` may have more."""
 
@@ -72,9 +75,9 @@ class Masker:
             # What orjson refuses (deeper than 1024 levels, lone surrogates) cannot be walked, so none of it is kept.
             return orjson.dumps({"unreadable": self.marker("document", document)}), ("/unreadable",)
         pointers: list[str] = []
-        masked = {}
+        masked, effort = {}, Effort(MOST_CANDIDATES)
         for name, value in members.items():
-            walk = _Walk(self, frozenset(keep))
+            walk = _Walk(self, frozenset(keep), effort=effort)
             try:
                 masked[name] = walk.value(value, _pointer("", name), secret=False, depth=0)
                 pointers += walk.pointers
@@ -88,10 +91,13 @@ class Masker:
         digest = hmac.digest(self.key, value, hashlib.sha256).hex()[:DIGEST_CHARACTERS]
         return f"[MASKED:{kind}:hmac-sha256:{digest}]"
 
-    def text(self, text: str) -> str:
-        """One text with its secrets replaced."""
+    def text(self, text: str, effort: Effort | None = None) -> str:
+        """One text with its secrets replaced, or all of it once `effort` is spent."""
         encoded = text.encode()
-        found = detectors.find(encoded)
+        try:
+            found = detectors.find(encoded, effort or Effort(MOST_CANDIDATES))
+        except ExhaustedError:
+            return self.marker("text", encoded)
         if not found:
             return text
         parts, position = [], 0
@@ -110,8 +116,9 @@ class _Walk:
     """One pass over one document, collecting where something was replaced."""
 
     masker: Masker
-    keep: frozenset[str]
+    keep: frozenset[str] = frozenset()
     pointers: list[str] = field(default_factory=list)
+    effort: Effort = field(default_factory=lambda: Effort(MOST_CANDIDATES))
 
     def value(self, value: JsonValue, at: str, *, secret: bool, depth: int) -> JsonValue:
         if at in self.keep:
@@ -133,7 +140,7 @@ class _Walk:
         masked: JsonObject = {}
         for key, member in members.items():
             traits = detectors.key_traits(key)
-            name = self.masker.text(key) if traits.suspicious else key
+            name = self.masker.text(key, self.effort) if traits.suspicious else key
             # The pointer is made of the masked key: a key that is a secret must not stand in the list of masks.
             pointer = _pointer(at, name)
             if name != key:
@@ -151,7 +158,7 @@ class _Walk:
         digits = str(int(number) if whole else number)
         if secret:
             return self._replace(number, self.masker.marker("secret", digits.encode()), at)
-        masked = self.masker.text(digits) if whole else digits
+        masked = self.masker.text(digits, self.effort) if whole else digits
         return number if masked == digits else self._replace(number, masked, at)
 
     def _text(self, text: str, depth: int) -> str:
@@ -160,13 +167,13 @@ class _Walk:
             try:
                 nested = orjson.loads(text)
             except orjson.JSONDecodeError:
-                return self.masker.text(text)
-            inner = _Walk(self.masker, frozenset())
+                return self.masker.text(text, self.effort)
+            inner = _Walk(self.masker, effort=self.effort)
             # Depth goes on counting: documents in documents must not add up to a deep recursion.
             masked = inner.value(nested, "", secret=False, depth=depth + 1)
             if inner.pointers:
                 return orjson.dumps(masked).decode()
-        return self.masker.text(text)
+        return self.masker.text(text, self.effort)
 
     def _replace(self, old: JsonValue, new: JsonValue, at: str) -> JsonValue:
         if new != old:

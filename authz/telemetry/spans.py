@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 LONGEST_NAME: Final = 128
 """Characters of a text that others chose, such as a tool's name or a policy's reason."""
 _SCOPE: Final = InstrumentationScope(names.SCOPE, __version__)
+_SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
 _TOOL_CALL: Final = "tools/call"
 
 
@@ -125,6 +126,8 @@ def _context(trace_id: str, span_id: str, *, remote: bool) -> SpanContext:
 
 
 def _links(traceparent: str) -> tuple[Link, ...]:
+    if not traceparent:
+        return ()
     linked = trace_context.parse(traceparent)
     return (Link(_context(linked.trace_id, linked.span_id, remote=True)),) if linked.span_id else ()
 

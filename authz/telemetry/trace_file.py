@@ -109,6 +109,8 @@ def _attributes(attributes: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _value(value: object) -> dict[str, Any]:
     match value:
+        case str():
+            return {"stringValue": value}
         case bool():
             return {"boolValue": value}
         case int():

@@ -1,9 +1,16 @@
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
-from authz.audit.detectors import find, key_traits, luhn, mod97, suspicious
+from authz.audit.detectors import Effort, ExhaustedError, key_traits, luhn, mod97, suspicious
+from authz.audit.detectors import find as find_within
 
+if TYPE_CHECKING:
+    from authz.audit.detectors import Span
+
+ENOUGH = 100
 JWT = "eyJhbGciOiJFZERTQSJ9.eyJzdWIiOiJhZ2VudC0xIn0.c2lnbmF0dXJl"
 PRIVATE_KEY = "-----BEGIN EC PRIVATE KEY-----\nMHcCAQEEIB\n-----END EC PRIVATE KEY-----"
 
@@ -50,6 +57,10 @@ NOT_FOUND = [
     "https://example.com:8080/a?b=c",
     "alice at example.com",
 ]
+
+
+def find(text: bytes) -> list[Span]:
+    return find_within(text, Effort(ENOUGH))
 
 
 @pytest.mark.parametrize(("kind", "secret"), FOUND)
@@ -143,3 +154,9 @@ def test_luhn_agrees_with_the_standard_example(digits: bytes, valid: bool) -> No
 def test_mod97_agrees_with_the_standard_example() -> None:
     assert mod97(b"GB82WEST12345698765432") == 1
     assert mod97(b"GB82WEST12345698765431") != 1
+
+
+@pytest.mark.parametrize("unit", ["4 ", "a@b.co ", "DE89 3704 0044 0532 0130 00 ", "AA11 AA11AA11AA11 ", "pwd=abcd "])
+def test_k3_many_candidates_are_not_looked_at_one_by_one(unit: str) -> None:
+    with pytest.raises(ExhaustedError):
+        find((unit * 200).encode())

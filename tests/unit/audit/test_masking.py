@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import orjson
 import pytest
 
-from authz.audit.masking import DEEPEST, MOST_MASKS, Masker
+from authz.audit.masking import DEEPEST, MOST_CANDIDATES, MOST_MASKS, Masker
 from authz.errors import ConfigError
 from tests.decisions import KEY, MASKER
 
@@ -96,10 +97,27 @@ def test_a_body_in_base64_is_replaced_whole() -> None:
 
 
 def test_past_the_limit_of_marks_the_member_is_replaced_and_the_others_stay() -> None:
-    masked, pointers = mask({"reason": "r", "input": {"args": [CARD] * (MOST_MASKS + 2)}})
+    masked, pointers = mask({"reason": "r", "input": {"password": ["x"] * (MOST_MASKS + 2)}})
     assert masked["reason"] == "r"
     assert masked["input"].startswith("[MASKED:document:")
     assert pointers == ("/input",)
+
+
+def test_past_the_limit_of_candidates_suspicious_texts_are_replaced_whole_and_others_stay() -> None:
+    masked, pointers = mask({"input": {"to": ["a@example.com"] * MOST_CANDIDATES, "memo": f"pay {CARD}", "n": "plain"}})
+    assert masked["input"]["to"][-1] == MASKER.marker("email", b"a@example.com")
+    assert masked["input"]["memo"] == MASKER.marker("text", f"pay {CARD}".encode())
+    assert masked["input"]["n"] == "plain"
+    assert pointers[-1] == "/input/memo"
+
+
+@pytest.mark.parametrize("unit", ["4 ", "a@b.co ", "DE89 3704 0044 0532 0130 00 ", "AA11 AA11 ", "pwd=abcd ", '{"'])
+def test_k3_a_large_hostile_text_costs_milliseconds(unit: str) -> None:
+    text = (unit * 200_000)[: 256 * 1024]
+    started = time.process_time()
+    MASKER.mask(orjson.dumps({"input": {"args": {"text": text, "more": [text[:512]] * 200}}}))
+    # Unbounded it takes seconds; the margin is for slow machines.
+    assert time.process_time() - started < 0.5
 
 
 def test_past_the_limit_of_levels_the_member_is_replaced() -> None:
