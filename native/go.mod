@@ -3,6 +3,7 @@ module authz/native
 go 1.26.0
 
 require (
+	github.com/go-json-experiment/json v0.0.0-20260820222146-c27c302e5fc3
 	github.com/open-policy-agent/opa v1.22.0
 	golang.org/x/sys v0.48.0
 	google.golang.org/grpc v1.85.0

@@ -1,6 +1,7 @@
 package barrier
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -35,7 +36,10 @@ func newFileSegment(options Options) (segment, error) {
 		if err != nil {
 			return nil, err
 		}
-		return &fileSegment{file: file}, syncDirectory(options.Directory)
+		if err := syncDirectory(options.Directory); err != nil {
+			return nil, errors.Join(err, file.Close())
+		}
+		return &fileSegment{file: file}, nil
 	}
 }
 

@@ -2,7 +2,10 @@ package barrier
 
 import (
 	"container/heap"
+	"log/slog"
 	"time"
+
+	"authz/native/internal/fault"
 )
 
 // write is the one goroutine that touches the disk: batch after batch, each written and synced as one.
@@ -12,13 +15,16 @@ func (l *Log) write() {
 	defer timer.Stop()
 	for {
 		batch, wait, closing := l.ready(time.Now())
-		if len(batch) > 0 {
+		if len(batch) > 0 || l.owes() && time.Now().After(l.retryAt) {
 			l.commit(batch)
 			continue
 		}
 		if closing {
 			l.finish()
 			return
+		}
+		if l.owes() {
+			wait = min(wait, time.Until(l.retryAt))
 		}
 		timer.Reset(wait)
 		select {
@@ -27,6 +33,9 @@ func (l *Log) write() {
 		}
 	}
 }
+
+// owes tells whether records wait in memory for a disk that works.
+func (l *Log) owes() bool { return len(l.ring.records) > 0 }
 
 // ready takes the run of entries that are next in order. Behind a missing number it waits, but not for ever: the
 // number's owner may have died with it, and then the hole stays visible in the numbers on disk.
@@ -46,7 +55,7 @@ func (l *Log) ready(now time.Time) (batch []*Entry, wait time.Duration, closing 
 		entry := heap.Pop(&l.waiting).(*Entry)
 		if entry.Sequence < l.next {
 			// A number that came twice: the first one stands.
-			entry.void, entry.arrived = true, time.Time{}
+			entry.void = true
 		} else {
 			l.next++
 		}
@@ -58,26 +67,37 @@ func (l *Log) ready(now time.Time) (batch []*Entry, wait time.Duration, closing 
 
 // commit gives a batch its one write and one sync, then tells every entry.
 func (l *Log) commit(batch []*Entry) {
-	l.buffer.Reset()
-	for _, record := range l.ring.records {
-		l.line(record)
-	}
-	for i, entry := range batch {
-		if entry.void {
-			continue
-		}
-		if entry.Claim != nil && !entry.Claim() {
-			batch[i].void = true
-			continue
-		}
-		l.line(entry.Record)
-	}
-	err := l.flush()
+	err := l.attempt(batch)
 	l.settle(batch, err)
 	for _, entry := range batch {
 		entry.Done(fate(entry, err))
 	}
 	clear(batch)
+}
+
+// attempt answers nil only when every record of the batch is durable. A panic on the way is a failed attempt: whoever
+// waits must hear of it.
+func (l *Log) attempt(batch []*Entry) (err error) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			slog.Error("panic in the record log", "cause", cause)
+			err = ErrUnavailable
+		}
+	}()
+	l.buffer.Reset()
+	for _, record := range l.ring.records {
+		l.line(record)
+	}
+	for _, entry := range batch {
+		if !entry.void && entry.Claim != nil && !entry.Claim() {
+			entry.void = true
+		}
+		if !entry.void {
+			l.line(entry.Record)
+		}
+	}
+	fault.Point("log")
+	return l.flush()
 }
 
 func fate(entry *Entry, err error) error {
@@ -173,7 +193,7 @@ func (l *Log) settle(batch []*Entry, err error) {
 // finish tries once more to write what is kept, then lets go of the file.
 func (l *Log) finish() {
 	l.retryAt = time.Time{}
-	if len(l.ring.records) > 0 {
+	if l.owes() {
 		l.commit(nil)
 	}
 	l.mutex.Lock()

@@ -1,31 +1,10 @@
 package engine
 
 import (
-	"bytes"
 	"encoding/json"
-	"io"
 
 	"github.com/open-policy-agent/opa/v1/ast"
-	"github.com/open-policy-agent/opa/v1/util"
 )
-
-// parseInput reads the input document. It was written by our own side from bytes that were judged before, so a
-// document that does not parse is a bug, never a caller's mistake.
-func parseInput(input []byte) (ast.Value, error) {
-	decoder := util.NewJSONDecoder(bytes.NewReader(input))
-	var document any
-	if err := decoder.Decode(&document); err != nil {
-		return nil, &Error{Code: "input", Message: "the input is not JSON"}
-	}
-	if _, err := decoder.Token(); err != io.EOF {
-		return nil, &Error{Code: "input", Message: "bytes follow the input"}
-	}
-	value, err := ast.InterfaceToValue(document)
-	if err != nil {
-		return nil, &Error{Code: "input", Message: "the input holds a value that Rego has no type for"}
-	}
-	return value, nil
-}
 
 // appendJSON writes a ground value as JSON, as `ast.JSON` and encoding/json would, without building the value in
 // between. Sets become sorted arrays and keys that are not strings their JSON text, as OPA's own API does.

@@ -1,8 +1,14 @@
 package engine
 
 import (
+	"cmp"
+	"errors"
 	"io/fs"
+	"maps"
+	"path/filepath"
+	"slices"
 	"strings"
+	"testing/fstest"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/bundle"
@@ -40,7 +46,7 @@ func (s *snapshot) load(capabilities *ast.Capabilities, skip filter.LoaderFilter
 	return loaded, nil
 }
 
-func (l *source) addBundle(files fs.FS, root string) error {
+func (l *source) addBundle(files fstest.MapFS, root string) error {
 	read, err := bundle.NewCustomReader(bundle.NewFSLoaderWithRoot(files, root).WithFilter(l.skip)).
 		WithCapabilities(l.capabilities).
 		WithProcessAnnotations(true).
@@ -50,13 +56,38 @@ func (l *source) addBundle(files fs.FS, root string) error {
 		WithBaseDir(root).
 		Read()
 	if err != nil {
-		return err
+		return cmp.Or(l.syntax(files, root), err)
 	}
 	for _, module := range read.Modules {
 		l.modules[module.Path] = module.Parsed
 	}
 	l.manifests = append(l.manifests, read.Manifest)
 	return l.addDocuments(read.Data)
+}
+
+// syntax finds what is wrong in all modules under a root; OPA's bundle reader stops at the first.
+func (l *source) syntax(files fstest.MapFS, root string) error {
+	var found ast.Errors
+	for _, file := range slices.Sorted(maps.Keys(files)) {
+		if !strings.HasPrefix(file, root+"/") || filepath.Ext(file) != bundle.RegoExt || l.skips(files, file) {
+			continue
+		}
+		options := ast.ParserOptions{Capabilities: l.capabilities, ProcessAnnotation: true}
+		_, err := ast.ParseModuleWithOpts(file, string(files[file].Data), options)
+		several := ast.Errors{}
+		if errors.As(err, &several) {
+			found = append(found, several...)
+		}
+	}
+	if len(found) == 0 {
+		return nil
+	}
+	return found
+}
+
+func (l *source) skips(files fs.FS, file string) bool {
+	status, err := fs.Stat(files, file)
+	return err == nil && l.skip != nil && l.skip(file, status, 0)
 }
 
 func (l *source) addPlain(files fs.FS, roots []string) error {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/metrics"
 	"github.com/open-policy-agent/opa/v1/rego"
 	"github.com/open-policy-agent/opa/v1/storage"
 	"github.com/open-policy-agent/opa/v1/topdown"
@@ -92,7 +93,8 @@ func (q *Query) evaluate(deadline time.Duration, options ...rego.EvalOption) ([]
 	cancel := topdown.NewCancel()
 	timer := time.AfterFunc(deadline, cancel.Cancel)
 	defer timer.Stop()
-	results, err := q.prepared.Eval(context.Background(), append(options, rego.EvalExternalCancel(cancel))...)
+	options = append(options, rego.EvalExternalCancel(cancel), rego.EvalMetrics(metrics.NoOp()))
+	results, err := q.prepared.Eval(context.Background(), options...)
 	if err != nil {
 		return nil, evaluationError(err)
 	}

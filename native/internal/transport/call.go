@@ -36,11 +36,20 @@ type Call struct {
 	fallback map[string][]byte
 	settled  chan Reply
 	outcome  Claim
-	started  atomic.Bool
-	stuck    atomic.Bool
+	stage    atomic.Int32
 	gone     atomic.Bool
 	finished chan struct{}
 }
+
+// The stages of a call's time with the program. Only one that is running can become stuck, and only its worker finishes
+// it, so that the count of stuck threads is exact.
+const (
+	queued int32 = iota
+	running
+	stuck
+	replaced
+	finished
+)
 
 // Reply is what the program says. Without a Record nothing needs to be durable before the answers go out.
 type Reply struct {
@@ -75,6 +84,16 @@ func newCall(kind Kind, stream uint64, request []byte, fallback map[string][]byt
 // refusal is the same call, asking only for its record. The answer is out already.
 func (c *Call) refusal(reason string, record []byte) *Call {
 	return &Call{Kind: Refusal, Stream: c.Stream, Request: c.Request, Reason: reason, Record: record, finished: c.finished}
+}
+
+// answeredBy tells whether a reply is one to this call. An empty answer is none: as a CheckResponse it would allow (A2).
+func (c *Call) answeredBy(reply Reply) bool {
+	for _, answer := range reply.Answers {
+		if len(answer) == 0 {
+			return false
+		}
+	}
+	return c.Kind != Check || len(reply.Answers) == 1
 }
 
 // settle hands the reply to whoever waits; false if nobody does any more.

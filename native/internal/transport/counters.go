@@ -3,9 +3,9 @@ package transport
 import "sync/atomic"
 
 type counters struct {
-	calls, expired, late, refused, cancelled, shed, panics, unrecorded atomic.Uint64
-	connectionsRefused, peersRefused                                   atomic.Uint64
-	pending, stuck, connections                                        atomic.Int64
+	calls, expired, late, auditRefused, cancelled, shed, panics, unrecorded atomic.Uint64
+	connectionsRefused, peersRefused                                        atomic.Uint64
+	pending, stuck, connections                                             atomic.Int64
 }
 
 // Stats is a snapshot of a server's counters.
@@ -32,7 +32,7 @@ func (s *Server) Stats() Stats {
 		Calls:              c.calls.Load(),
 		Expired:            c.expired.Load(),
 		Late:               c.late.Load(),
-		AuditRefused:       c.refused.Load(),
+		AuditRefused:       c.auditRefused.Load(),
 		Cancelled:          c.cancelled.Load(),
 		Shed:               c.shed.Load(),
 		Panics:             c.panics.Load(),

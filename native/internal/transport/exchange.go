@@ -3,17 +3,24 @@ package transport
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"time"
 
-	"authz/native/internal/barrier"
 	"authz/native/internal/fault"
 )
 
 // exchange takes a call to the program and comes back with its answers, or with the transport's own at the deadline.
 // Exactly one of program, watchdog and barrier wins; the others only see to the record.
-func (s *Server) exchange(ctx context.Context, call *Call) Reply {
+func (s *Server) exchange(ctx context.Context, call *Call) (reply Reply) {
 	s.counters.calls.Add(1)
-	if !s.submit(ctx, call) {
+	submitted := false
+	defer func() {
+		if cause := recover(); cause != nil {
+			reply = s.broken(call, submitted, cause)
+		}
+	}()
+	fault.Point("handler")
+	if submitted = s.submit(ctx, call); !submitted {
 		// Nobody was told of this call, so nobody can record it; admission makes this all but impossible.
 		s.counters.unrecorded.Add(1)
 		return call.refused(DeadlineExceeded)
@@ -30,6 +37,21 @@ func (s *Server) exchange(ctx context.Context, call *Call) Reply {
 		return call.refused(DeadlineExceeded)
 	}
 	return s.afterCommit(call)
+}
+
+// broken answers a call whose own goroutine panicked. If the program has it already, the watchdog's way out serves: the
+// program will find its claim lost.
+func (s *Server) broken(call *Call, submitted bool, cause any) Reply {
+	s.counters.panics.Add(1)
+	slog.Error("panic in the transport", "cause", cause)
+	if submitted && (call.Claim.Expire() || call.outcome.Expire()) {
+		return call.refused(DeadlineExceeded)
+	}
+	if !submitted {
+		close(call.finished)
+		s.record(call, Internal, nil)
+	}
+	return call.refused(Internal)
 }
 
 // afterCommit waits a little longer for a decision that is made but not answered yet: the disk is slow, or the program
@@ -53,10 +75,15 @@ func (s *Server) afterCommit(call *Call) Reply {
 // until there are too many, and then this process is not fit to serve.
 func (s *Server) expire(call *Call) {
 	s.counters.expired.Add(1)
-	if !call.started.Load() || !call.stuck.CompareAndSwap(false, true) {
+	stage := stuck
+	if s.counters.stuck.Add(1) <= s.options.StuckLimit {
+		stage = replaced
+	}
+	if !call.stage.CompareAndSwap(running, stage) {
+		s.counters.stuck.Add(-1)
 		return
 	}
-	if s.counters.stuck.Add(1) <= s.options.StuckLimit {
+	if stage == replaced {
 		go s.work()
 	}
 	s.updateHealth()
@@ -82,47 +109,3 @@ func (s *Server) forget(call *Call) {
 		close(call.finished)
 	}
 }
-
-// record asks the program for the record of an answer that the transport gave by itself.
-func (s *Server) record(call *Call, reason string, written []byte) {
-	refusal := call.refusal(reason, written)
-	s.counters.pending.Add(1)
-	s.calls.Add(1)
-	select {
-	case s.queue <- refusal:
-	default:
-		s.counters.unrecorded.Add(1)
-		s.forget(refusal)
-	}
-}
-
-// commit sends a reply's answers once its record is durable.
-func (s *Server) commit(call *Call, reply Reply) {
-	if len(reply.Record) == 0 {
-		s.deliver(call, reply)
-		return
-	}
-	entry := &barrier.Entry{Record: reply.Record, Sequence: reply.Sequence, Keep: !reply.Allow}
-	if reply.Allow {
-		entry.Claim = func() bool { return !call.outcome.Expired() }
-	}
-	entry.Done = func(err error) { s.durable(call, reply, err) }
-	fault.Point("barrier")
-	s.log.Commit(entry)
-}
-
-// durable runs when a record's fate is known. An allow without a record becomes a denial; a denial stands either way.
-func (s *Server) durable(call *Call, reply Reply, err error) {
-	switch {
-	case err != nil && reply.Allow:
-		s.counters.refused.Add(1)
-		call.settle(call.refused(AuditUnavailable))
-		s.record(call, AuditUnavailable, nil)
-	case !call.settle(reply) && reply.Allow:
-		// The denial went out while the allow was being written: the log says so too.
-		s.record(call, AuditUnavailable, reply.Record)
-	}
-}
-
-// deliver sends answers that need no record.
-func (s *Server) deliver(call *Call, reply Reply) { call.settle(reply) }

@@ -40,10 +40,10 @@ type Server struct {
 	counters counters
 	calls    sync.WaitGroup
 
-	mutex   sync.Mutex
-	serving bool
-	once    sync.Once
-	drained chan struct{}
+	mutex          sync.Mutex
+	serving        bool
+	draining, once sync.Once
+	drained        chan struct{}
 }
 
 // Serve listens and answers until Drain. The log may be nil if no reply has a record.
@@ -107,11 +107,15 @@ func (s *Server) Drain(grace time.Duration) bool {
 	ctx, release := context.WithTimeout(context.Background(), grace)
 	defer release()
 	s.health.Shutdown()
-	s.once.Do(func() { close(s.drained) })
+	s.draining.Do(func() { close(s.drained) })
 	if !within(ctx, s.grpc.GracefulStop) {
 		s.grpc.Stop()
 	}
-	return within(ctx, s.calls.Wait)
+	told := within(ctx, s.calls.Wait)
+	if told {
+		s.once.Do(func() { close(s.queue) })
+	}
+	return told
 }
 
 func within(ctx context.Context, wait func()) bool {

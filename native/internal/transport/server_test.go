@@ -1,0 +1,519 @@
+package transport
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/status"
+
+	"authz/native/internal/barrier"
+	"authz/native/internal/fault"
+)
+
+// script is a program whose replies are functions; refusals are answered like any program's, with a record.
+type script struct {
+	reply    func(*Call) (Reply, bool)
+	sequence atomic.Uint64
+	mutex    sync.Mutex
+	refused  []string
+	events   []string
+}
+
+func (s *script) NewWorker() Worker { return s }
+func (s *script) Close()            {}
+
+func (s *script) Invoke(call *Call) (Reply, bool) {
+	s.mutex.Lock()
+	s.events = append(s.events, fmt.Sprint(call.Kind, call.Stream, string(call.Request)))
+	s.mutex.Unlock()
+	if call.Kind != Refusal {
+		return s.reply(call)
+	}
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	s.refused = append(s.refused, fmt.Sprint(call.Reason, len(call.Record) > 0))
+	return s.recorded(call.Reason, false), true
+}
+
+// recorded is a reply with a record of its own.
+func (s *script) recorded(answer string, allow bool) Reply {
+	return Reply{Answers: [][]byte{[]byte(answer)}, Allow: allow, Record: []byte(answer), Sequence: s.sequence.Add(1)}
+}
+
+func (s *script) refusals() string {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	return strings.Join(s.refused, " ")
+}
+
+func (s *script) told() []string {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	return append([]string{}, s.events...)
+}
+
+type service struct {
+	*Server
+	*script
+	directory  string
+	connection *grpc.ClientConn
+	log        *barrier.Log
+}
+
+func start(t *testing.T, reply func(*script, *Call) (Reply, bool), change func(*Options)) *service {
+	t.Helper()
+	s := &service{script: &script{}, directory: t.TempDir()}
+	s.script.reply = func(call *Call) (Reply, bool) { return reply(s.script, call) }
+	var err error
+	s.log, err = barrier.Open(barrier.Options{
+		Directory: s.directory, Prefix: "decisions-", Sync: "none", SegmentBytes: 1 << 20, First: 1, Gap: time.Second, RingBytes: 1 << 20,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	options := defaults()
+	if change != nil {
+		change(&options)
+	}
+	if s.Server, err = Serve(options, s.script, s.log); err != nil {
+		t.Fatal(err)
+	}
+	s.SetServing(true)
+	s.connection = dial(t, s.Address())
+	t.Cleanup(func() {
+		s.Drain(time.Second)
+		s.log.Close()
+	})
+	return s
+}
+
+func defaults() Options {
+	answers := map[string][]byte{}
+	for _, reason := range []string{Internal, DeadlineExceeded, AuditUnavailable} {
+		answers[reason] = []byte("library: " + reason)
+	}
+	return Options{
+		Listen: "127.0.0.1:0", SocketMode: 0o600, MaxMessageBytes: 1 << 20, MaxStreams: 100, MaxConnections: 100, MaxPending: 100,
+		Workers: 2, StuckLimit: 2, Deadline: 60 * time.Millisecond, CommitGrace: 30 * time.Millisecond, Handshake: 100 * time.Millisecond,
+		KeepaliveIdle: time.Minute, KeepaliveAnswer: time.Minute, Fallback: answers, StreamFallback: answers,
+	}
+}
+
+func dial(t *testing.T, address string) *grpc.ClientConn {
+	t.Helper()
+	connection, err := grpc.NewClient(address,
+		grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDefaultCallOptions(grpc.ForceCodecV2(newCodec())))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = connection.Close() })
+	return connection
+}
+
+func (s *service) ask(request string) (string, error) {
+	ctx, release := context.WithTimeout(context.Background(), 5*time.Second)
+	defer release()
+	answer := &frame{}
+	err := s.connection.Invoke(ctx, checkMethod, &frame{bytes: []byte(request)}, answer)
+	return string(answer.bytes), err
+}
+
+// records drains the server and reads what is on disk.
+func (s *service) records(t *testing.T) string {
+	t.Helper()
+	s.Drain(5 * time.Second)
+	s.log.Close()
+	var lines []string
+	files, _ := filepath.Glob(filepath.Join(s.directory, "*.jsonl"))
+	for _, file := range files {
+		content, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines = append(lines, strings.Split(strings.TrimSpace(string(content)), "\n")...)
+	}
+	return strings.Join(lines, "|")
+}
+
+func allow(s *script, call *Call) (Reply, bool) {
+	if !call.Claim.Commit() {
+		return s.recorded("late", false), true
+	}
+	return s.recorded("allow:"+string(call.Request), true), true
+}
+
+func expect(t *testing.T, what string, got, want any) {
+	t.Helper()
+	if fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Fatalf("%s: got %v, want %v", what, got, want)
+	}
+}
+
+func TestAnAnswerGoesOutWithItsRecordWritten(t *testing.T) {
+	s := start(t, allow, nil)
+	answer, err := s.ask("a")
+	expect(t, "answer", answer, "allow:a")
+	expect(t, "error", err, nil)
+	expect(t, "records", s.records(t), "allow:a")
+}
+
+func TestNoReplyIsTheLibrarysDenial(t *testing.T) {
+	for name, reply := range map[string]Reply{
+		"nothing":                {},
+		"an empty answer, A2":    {Answers: [][]byte{{}}, Allow: true},
+		"two answers to a check": {Answers: [][]byte{[]byte("a"), []byte("b")}, Allow: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := start(t, func(*script, *Call) (Reply, bool) { return reply, len(reply.Answers) > 0 }, nil)
+			answer, err := s.ask("a")
+			expect(t, "answer", answer, "library: SYS_INTERNAL")
+			expect(t, "error", err, nil)
+			expect(t, "unrecorded", s.Stats().Unrecorded, 1)
+		})
+	}
+}
+
+func TestAPanicAnywhereIsADenialWithOneRecord(t *testing.T) {
+	for place, want := range map[string][2]string{
+		"handler":        {"library: SYS_INTERNAL", "SYS_INTERNAL"},
+		"before_program": {"library: SYS_INTERNAL", "SYS_INTERNAL"},
+		"after_program":  {"library: SYS_INTERNAL", "SYS_INTERNAL"},
+		"barrier":        {"library: SYS_INTERNAL", "SYS_INTERNAL"},
+		"log":            {"library: AUDIT_UNAVAILABLE", "AUDIT_UNAVAILABLE"},
+	} {
+		t.Run(place, func(t *testing.T) {
+			s := start(t, allow, nil)
+			fault.Arm(place)
+			answer, err := s.ask("a")
+			expect(t, "answer", answer, want[0])
+			expect(t, "error", err, nil)
+			answer, _ = s.ask("b")
+			expect(t, "the next answer", answer, "allow:b")
+			expect(t, "records", sorted(s.records(t)), sorted(want[1]+"|allow:b"))
+		})
+	}
+}
+
+func sorted(records string) string {
+	lines := strings.Split(records, "|")
+	for i := range lines {
+		for j := range i {
+			if lines[j] > lines[i] {
+				lines[i], lines[j] = lines[j], lines[i]
+			}
+		}
+	}
+	return strings.Join(lines, "|")
+}
+
+func TestTheWatchdogAnswersWhileTheProgramIsStuckAndTheLoserRecordsOnce(t *testing.T) {
+	release := make(chan struct{})
+	s := start(t, func(s *script, call *Call) (Reply, bool) {
+		<-release
+		return allow(s, call)
+	}, nil)
+	answer, err := s.ask("a")
+	expect(t, "answer", answer, "library: SYS_DEADLINE")
+	expect(t, "error", err, nil)
+	expect(t, "stuck", s.Stats().Stuck, 1)
+	close(release)
+	expect(t, "records", s.records(t), "late")
+	expect(t, "stuck afterwards", s.Stats().Stuck, 0)
+}
+
+func TestACommittedDecisionIsNotOvertakenByTheDeadline(t *testing.T) {
+	s := start(t, func(s *script, call *Call) (Reply, bool) {
+		call.Claim.Commit()
+		time.Sleep(75 * time.Millisecond)
+		return s.recorded("allow", true), true
+	}, nil)
+	answer, _ := s.ask("a")
+	expect(t, "answer", answer, "allow")
+	expect(t, "records", s.records(t), "allow")
+}
+
+func TestACommittedDecisionThatIsTooLateIsRefusedAndItsRecordSaysSo(t *testing.T) {
+	release := make(chan struct{})
+	s := start(t, func(s *script, call *Call) (Reply, bool) {
+		call.Claim.Commit()
+		<-release
+		return s.recorded("allow", true), true
+	}, nil)
+	answer, _ := s.ask("a")
+	close(release)
+	expect(t, "answer", answer, "library: AUDIT_UNAVAILABLE")
+	expect(t, "records", s.records(t), "AUDIT_UNAVAILABLE")
+	expect(t, "refusals", s.refusals(), "AUDIT_UNAVAILABLEfalse")
+}
+
+func TestCallsThatExpireInTheQueueAreRecordedToo(t *testing.T) {
+	release := make(chan struct{})
+	s := start(t, func(s *script, call *Call) (Reply, bool) {
+		<-release
+		return allow(s, call)
+	}, func(o *Options) { o.Workers, o.StuckLimit = 1, 1 })
+	var callers sync.WaitGroup
+	for range 5 {
+		callers.Go(func() {
+			answer, err := s.ask("a")
+			if answer != "library: SYS_DEADLINE" || err != nil {
+				t.Errorf("%s, %v", answer, err)
+			}
+		})
+	}
+	callers.Wait()
+	close(release)
+	expect(t, "records", strings.Count(s.records(t), "|"), 4)
+	expect(t, "unrecorded", s.Stats().Unrecorded, 0)
+}
+
+func (s *service) health(t *testing.T, service string) string {
+	t.Helper()
+	answer, err := healthpb.NewHealthClient(s.connection).Check(context.Background(), &healthpb.HealthCheckRequest{Service: service})
+	if err != nil {
+		return status.Code(err).String()
+	}
+	return answer.Status.String()
+}
+
+func TestTooManyStuckCallsMakeHealthNotServingUntilTheyEnd(t *testing.T) {
+	release := make(chan struct{})
+	var stuckCalls atomic.Int32
+	s := start(t, func(s *script, call *Call) (Reply, bool) {
+		if stuckCalls.Add(1) <= 2 {
+			<-release
+		}
+		return allow(s, call)
+	}, nil)
+	expect(t, "health", s.health(t, authorization), "SERVING")
+	for range 2 {
+		_, _ = s.ask("a")
+	}
+	expect(t, "health", s.health(t, ""), "NOT_SERVING")
+	answer, _ := s.ask("b")
+	expect(t, "an answer beside the stuck ones", answer, "allow:b")
+	close(release)
+	for s.Stats().Stuck > 0 {
+		time.Sleep(time.Millisecond)
+	}
+	expect(t, "health", s.health(t, processor), "SERVING")
+	answer, _ = s.ask("c")
+	expect(t, "an answer afterwards", answer, "allow:c")
+}
+
+func TestHealthIsNotServingUntilToldAndWhileDraining(t *testing.T) {
+	s := start(t, allow, nil)
+	s.SetServing(false)
+	expect(t, "health", s.health(t, ""), "NOT_SERVING")
+	expect(t, "an unknown service", s.health(t, "other"), "NotFound")
+	watcher, err := healthpb.NewHealthClient(s.connection).Watch(context.Background(), &healthpb.HealthCheckRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := watcher.Recv(); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	expect(t, "drained", s.Drain(5*time.Second), true)
+	if time.Since(began) > time.Second {
+		t.Fatal("a watcher held the drain up")
+	}
+}
+
+func TestDrainLetsCallsInFlightFinish(t *testing.T) {
+	entered := make(chan struct{})
+	release := make(chan struct{})
+	s := start(t, func(s *script, call *Call) (Reply, bool) {
+		close(entered)
+		<-release
+		return allow(s, call)
+	}, func(o *Options) { o.Deadline = 5 * time.Second })
+	answered := make(chan string)
+	go func() {
+		answer, err := s.ask("a")
+		answered <- fmt.Sprint(answer, err)
+	}()
+	<-entered
+	drained := make(chan bool)
+	go func() { drained <- s.Drain(5 * time.Second) }()
+	close(release)
+	expect(t, "answer", <-answered, "allow:a<nil>")
+	expect(t, "drained", <-drained, true)
+	if _, err := net.Dial("tcp", s.Address()); err == nil {
+		t.Fatal("still listening")
+	}
+}
+
+func TestADrainEndsAtItsGrace(t *testing.T) {
+	release := make(chan struct{})
+	defer close(release)
+	s := start(t, func(s *script, call *Call) (Reply, bool) {
+		<-release
+		return allow(s, call)
+	}, nil)
+	_, _ = s.ask("a")
+	expect(t, "told of every call", s.Drain(20*time.Millisecond), false)
+}
+
+func TestWhatIsNotEnvoysIsUnimplemented(t *testing.T) {
+	s := start(t, allow, nil)
+	for _, method := range []string{
+		"/envoy.service.auth.v2.Authorization/Check", "/envoy.service.auth.v3.Authorization/Other",
+		"/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+	} {
+		err := s.connection.Invoke(context.Background(), method, &frame{bytes: []byte("a")}, &frame{})
+		expect(t, method, status.Code(err), codes.Unimplemented)
+	}
+}
+
+func TestACallThatNobodyWaitsForAnyMoreIsNotDecided(t *testing.T) {
+	entered, release := make(chan struct{}, 1), make(chan struct{})
+	s := start(t, func(s *script, call *Call) (Reply, bool) {
+		entered <- struct{}{}
+		<-release
+		return allow(s, call)
+	}, func(o *Options) { o.Workers, o.Deadline = 1, 5*time.Second })
+	go func() { _, _ = s.ask("a") }()
+	<-entered
+	ctx, cancel := context.WithCancel(context.Background())
+	gone := make(chan error)
+	go func() { gone <- s.connection.Invoke(ctx, checkMethod, &frame{bytes: []byte("b")}, &frame{}) }()
+	for s.Stats().Pending < 2 {
+		time.Sleep(time.Millisecond)
+	}
+	cancel()
+	expect(t, "error", status.Code(<-gone), codes.Canceled)
+	for s.Stats().Calls < 2 || s.counters.expired.Load() < 1 {
+		time.Sleep(time.Millisecond)
+	}
+	close(release)
+	expect(t, "records", s.records(t), "allow:a")
+	expect(t, "cancelled", s.Stats().Cancelled, 1)
+}
+
+func TestMoreCallsThanCanWaitAreRefusedBeforeTheyAreRead(t *testing.T) {
+	release := make(chan struct{})
+	s := start(t, func(s *script, call *Call) (Reply, bool) {
+		<-release
+		return allow(s, call)
+	}, func(o *Options) { o.MaxPending, o.Deadline = 1, 5*time.Second })
+	answered := make(chan string)
+	go func() {
+		answer, _ := s.ask("a")
+		answered <- answer
+	}()
+	for s.Stats().Pending < 1 {
+		time.Sleep(time.Millisecond)
+	}
+	_, err := s.ask("b")
+	expect(t, "error", status.Code(err), codes.ResourceExhausted)
+	close(release)
+	expect(t, "the first", <-answered, "allow:a")
+}
+
+func openStream(t *testing.T, s *service) grpc.ClientStream {
+	t.Helper()
+	ctx, release := context.WithTimeout(context.Background(), 5*time.Second)
+	t.Cleanup(release)
+	opened, err := s.connection.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}, "/"+processor+"/Process")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return opened
+}
+
+func receive(s grpc.ClientStream) string {
+	answer := &frame{}
+	if err := s.RecvMsg(answer); err != nil {
+		return err.Error()
+	}
+	return string(answer.bytes)
+}
+
+func talk(s *script, call *Call) (Reply, bool) {
+	message := string(call.Request)
+	switch {
+	case call.Kind != StreamMessage:
+		return Reply{}, true
+	case message == "record":
+		return allow(s, call)
+	case message == "stuck":
+		time.Sleep(100 * time.Millisecond)
+		return Reply{}, true
+	}
+	return Reply{Answers: [][]byte{[]byte("1:" + message), []byte("2:" + message)}, End: message == "end"}, true
+}
+
+func TestAStreamIsOpenedAskedInOrderAndClosed(t *testing.T) {
+	s := start(t, talk, nil)
+	wire := openStream(t, s)
+	for _, message := range []string{"a", "record", "end"} {
+		if err := wire.SendMsg(&frame{bytes: []byte(message)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, want := range []string{"1:a", "2:a", "allow:record", "1:end", "2:end", io.EOF.Error()} {
+		expect(t, "answer", receive(wire), want)
+	}
+	expect(t, "records", s.records(t), "allow:record")
+	events := s.told()
+	expect(t, "first", strings.HasPrefix(events[0], "11{"), true)
+	expect(t, "rest", events[1:], []string{"21a", "21record", "21end", "31"})
+}
+
+func TestAStuckStreamMessageEndsTheStreamWithADenial(t *testing.T) {
+	s := start(t, talk, nil)
+	wire := openStream(t, s)
+	_ = wire.SendMsg(&frame{bytes: []byte("stuck")})
+	expect(t, "answer", receive(wire), "library: SYS_DEADLINE")
+	expect(t, "end", receive(wire), io.EOF.Error())
+}
+
+func TestAStreamIsCutFromThisSide(t *testing.T) {
+	s := start(t, talk, nil)
+	wire := openStream(t, s)
+	_ = wire.SendMsg(&frame{bytes: []byte("a")})
+	expect(t, "answers", receive(wire)+receive(wire), "1:a2:a")
+	expect(t, "sent", s.Send(1, []byte("between")), nil)
+	expect(t, "cut", s.CloseStream(1, []byte("last")), nil)
+	expect(t, "answers", receive(wire)+receive(wire), "betweenlast")
+	expect(t, "end", receive(wire), io.EOF.Error())
+	for len(s.told()) < 3 {
+		time.Sleep(time.Millisecond)
+	}
+	expect(t, "a closed stream", s.Send(1, nil), errNoStream)
+}
+
+func TestFallbackAnswersAreRequired(t *testing.T) {
+	options := defaults()
+	options.Fallback = map[string][]byte{Internal: []byte("x")}
+	if _, err := Serve(options, &script{}, nil); err == nil {
+		t.Fatal("served without an answer for the deadline")
+	}
+}
+
+func TestAReplyWithARecordNeedsALog(t *testing.T) {
+	program := &script{}
+	program.reply = func(call *Call) (Reply, bool) { return allow(program, call) }
+	server, err := Serve(defaults(), program, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Drain(time.Second)
+	s := &service{Server: server, connection: dial(t, server.Address())}
+	answer, _ := s.ask("a")
+	expect(t, "answer", answer, "library: AUDIT_UNAVAILABLE")
+}

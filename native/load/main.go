@@ -1,0 +1,129 @@
+// Command load keeps a number of gRPC calls in flight against one address and prints what it saw as one JSON document.
+// It is for benchmarks: requests and answers stay bytes, so that it costs as little as a client can.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"log"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/encoding"
+	"google.golang.org/grpc/mem"
+)
+
+type raw struct{}
+
+func (raw) Name() string { return "proto" }
+
+func (raw) Marshal(message any) (mem.BufferSlice, error) {
+	return mem.BufferSlice{mem.SliceBuffer(*message.(*[]byte))}, nil
+}
+
+func (raw) Unmarshal(content mem.BufferSlice, message any) error {
+	*message.(*[]byte) = content.Materialize()
+	return nil
+}
+
+var _ encoding.CodecV2 = raw{}
+
+type options struct {
+	method      string
+	request     []byte
+	inFlight    int
+	connections int
+	rate        float64
+	lasts       time.Duration
+}
+
+type report struct {
+	Calls     int     `json:"calls"`
+	Errors    int     `json:"errors"`
+	PerSecond float64 `json:"per_second"`
+	P50       float64 `json:"p50_ms"`
+	P90       float64 `json:"p90_ms"`
+	P99       float64 `json:"p99_ms"`
+	Max       float64 `json:"max_ms"`
+}
+
+func main() {
+	address := flag.String("address", "127.0.0.1:9191", "where to call: host:port or unix:///path")
+	file := flag.String("request", "", "a file that holds the request's bytes")
+	asked := options{}
+	flag.StringVar(&asked.method, "method", "/envoy.service.auth.v3.Authorization/Check", "the full method name")
+	flag.IntVar(&asked.inFlight, "in-flight", 16, "calls at once")
+	flag.IntVar(&asked.connections, "connections", 2, "connections that share them")
+	flag.Float64Var(&asked.rate, "rate", 0, "calls a second in all; 0 is as fast as answers come")
+	flag.DurationVar(&asked.lasts, "for", 5*time.Second, "how long")
+	flag.Parse()
+	content, err := os.ReadFile(*file)
+	if err != nil {
+		log.Fatal(err)
+	}
+	asked.request = content
+	if err := json.NewEncoder(os.Stdout).Encode(run(*address, asked)); err != nil {
+		log.Fatal(err)
+	}
+}
+
+func run(address string, asked options) report {
+	latencies, errors := make([][]time.Duration, asked.inFlight), make([]int, asked.inFlight)
+	connections := make([]*grpc.ClientConn, asked.connections)
+	for i := range connections {
+		connection, err := grpc.NewClient(address,
+			grpc.WithTransportCredentials(insecure.NewCredentials()),
+			grpc.WithDefaultCallOptions(grpc.ForceCodecV2(raw{})))
+		if err != nil {
+			log.Fatal(err)
+		}
+		defer connection.Close()
+		connections[i] = connection
+	}
+	var callers sync.WaitGroup
+	began := time.Now()
+	for i := range asked.inFlight {
+		callers.Go(func() {
+			latencies[i], errors[i] = asked.call(connections[i%len(connections)], began, i)
+		})
+	}
+	callers.Wait()
+	return summarize(slices.Concat(latencies...), errors, time.Since(began))
+}
+
+// call keeps one call in flight. With a rate, latency counts from when a call was due, so that a server which stalls
+// is not spared the calls that it kept from being sent.
+func (o options) call(connection *grpc.ClientConn, began time.Time, caller int) (took []time.Duration, failed int) {
+	for n := 0; ; n++ {
+		due := time.Now()
+		if o.rate > 0 {
+			due = began.Add(time.Duration(float64(n*o.inFlight+caller) / o.rate * float64(time.Second)))
+			time.Sleep(time.Until(due))
+		}
+		if due.Sub(began) > o.lasts {
+			return took, failed
+		}
+		var answer []byte
+		if connection.Invoke(context.Background(), o.method, &o.request, &answer) != nil || len(answer) == 0 {
+			failed++
+		}
+		took = append(took, time.Since(due))
+	}
+}
+
+func summarize(took []time.Duration, errors []int, lasted time.Duration) report {
+	slices.Sort(took)
+	at := func(share float64) float64 {
+		return float64(took[int(share*float64(len(took)-1))].Microseconds()) / 1000
+	}
+	failed := 0
+	for _, count := range errors {
+		failed += count
+	}
+	return report{len(took), failed, float64(len(took)) / lasted.Seconds(), at(.5), at(.9), at(.99), at(1)}
+}
