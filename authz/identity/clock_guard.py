@@ -101,7 +101,6 @@ class ClockGuard:
         return monotonic - stepped.monotonic >= SETTLE_NS and stepped.agrees(wall, monotonic)
 
     def _note_step(self, seen: _Anchor) -> None:
-        self._fast = (0, 0)
         if self._stepped is None or not self._stepped.agrees(*seen):
             self._stepped = seen
             self.steps += 1

@@ -2,7 +2,8 @@
 
 Decides nothing about callers. Whoever can read its key file is every agent of every tenant, so the key is made
 readable by its owner alone, a looser file is refused, and nothing trusts this issuer unless its `jwks.json` is
-configured like any other issuer's. Its name ends in `.invalid` (RFC 2606) so that no record mistakes it for a real one.
+configured like any other issuer's, which is then logged (`jwks_source`). Its name ends in `.invalid` (RFC 2606) so
+that no record mistakes it for a real one.
 Trusts the folder's owner.
 """
 
@@ -90,7 +91,6 @@ def open_issuer(folder: Path, *, issuer: str = ISSUER, audience: str = AUDIENCE)
     Raises:
         ConfigError: the key file is readable by others, or is not an Ed25519 key.
     """
-    _LOG.warning("the development issuer is in use: whoever reads %s can be any agent", folder / KEY_FILE)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     key = _key(folder / KEY_FILE)
     jwks_path = folder / JWKS_FILE
@@ -122,6 +122,7 @@ def _make_key(path: Path) -> None:
     with suppress(FileExistsError):
         os.link(draft, path)
     draft.unlink()
+    _LOG.warning("made a development issuer: whoever reads %s can be any agent", path)
 
 
 def _replace(path: Path, octets: bytes, *, mode: int) -> None:

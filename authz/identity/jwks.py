@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers
 
 from authz.identity.encoding import decode_base64url, decode_json_object
-from authz.identity.keys import KeySet, RejectedKey, bind
+from authz.identity.keys import MAX_KID_LENGTH, KeySet, RejectedKey, bind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 MAX_KEYS: Final = 100
 MAX_DOCUMENT_BYTES: Final = 256 * 1024
-MAX_KID_LENGTH: Final = 256
 RSA_BITS: Final = range(2048, 8192 + 1)
 """RFC 7518 section 3.3 sets the floor; the ceiling bounds the cost of one verification."""
 RSA_EXPONENTS: Final = range(2**16 + 1, 2**32, 2)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import random
 import stat
 import threading
@@ -22,7 +23,7 @@ import urllib3
 
 from authz.config import is_local
 from authz.errors import ConfigError, UnavailableError
-from authz.identity import jwks
+from authz.identity import development_issuer, jwks
 from authz.reasons import JWKS_UNAVAILABLE
 
 if TYPE_CHECKING:
@@ -221,7 +222,7 @@ class JwksFile:
             ValueError: writable by everyone, so anyone here could add a key of their own.
         """
         with self.path.open("rb") as file:
-            if stat.S_IMODE(self.path.stat().st_mode) & stat.S_IWOTH:
+            if os.fstat(file.fileno()).st_mode & stat.S_IWOTH:
                 raise ValueError(f"{self.path} is writable by everyone")
             return file.read(jwks.MAX_DOCUMENT_BYTES + 1)
 
@@ -294,6 +295,8 @@ def open_jwks(issuer: Issuer, *, clock: Clock, limits: Limits) -> JwksSource:
     Raises:
         ConfigError: a file that cannot be used now, or a URL that must not be. A URL that is down now is not one.
     """
+    if issuer.issuer == development_issuer.ISSUER:
+        _LOG.warning("tokens of the development issuer are trusted: not for production")
     if "://" in issuer.jwks:
         pool = urllib3.PoolManager(num_pools=1, maxsize=1)
         read: Callable[[], bytes] = JwksUrl(url=issuer.jwks, clock=clock, pool=pool)

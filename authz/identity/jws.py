@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Final
 
 from authz.errors import InvalidRequestError
 from authz.identity.encoding import decode_base64url, decode_json_object
-from authz.identity.keys import ALGORITHMS
+from authz.identity.keys import ALGORITHMS, MAX_KID_LENGTH
 from authz.reasons import TOKEN_ALG, TOKEN_CLAIMS, TOKEN_HEADER, TOKEN_MALFORMED
 
 if TYPE_CHECKING:
     from authz.model import JsonObject
     from authz.reasons import Reason
 
-MAX_KID_LENGTH: Final = 256
 _PARAMETERS: Final = frozenset({"alg", "kid", "typ"})
 _PARTS: Final = 3
 

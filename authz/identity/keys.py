@@ -27,6 +27,7 @@ PublicKey: TypeAlias = Ed25519PublicKey | EllipticCurvePublicKey | RSAPublicKey
 
 ALGORITHMS: Final = frozenset({"EdDSA", "ES256", "RS256", "PS256"})
 """The whole allow-list (RFC 7518, RFC 8037). `none` and the HMAC family are not on it and cannot be added."""
+MAX_KID_LENGTH: Final = 256
 
 _P256_OCTETS: Final = 32
 _HASH: Final = SHA256()

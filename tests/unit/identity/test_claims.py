@@ -145,6 +145,10 @@ def test_d8_a_token_from_the_future_is_refused(
     assert outcome(bench, **{claim: NOW + ahead_s, "exp": NOW + 800}) is reason
 
 
+def test_d8_an_old_nbf_does_not_excuse_an_iat_from_the_future(bench: Bench) -> None:
+    assert outcome(bench, nbf=NOW - 10, iat=NOW + 31, exp=NOW + 800) is reasons.TOKEN_NOT_YET
+
+
 @pytest.mark.parametrize(
     ("life_s", "reason"),
     [

@@ -141,8 +141,13 @@ def test_the_kid_is_the_thumbprint_of_rfc_8037() -> None:
     assert jwk["kid"] == "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k"
 
 
-def test_its_use_is_never_silent(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_neither_making_nor_trusting_it_is_silent(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
+        issuer = open_issuer(tmp_path)
+        assert "made a development issuer" in caplog.text
+        caplog.clear()
         open_issuer(tmp_path)
-    assert "development issuer" in caplog.text
-    assert development_issuer.ISSUER.endswith(".invalid")
+        assert caplog.text == ""
+        verifier_of(issuer, SteppingClock())
+        assert "tokens of the development issuer are trusted" in caplog.text
+    assert issuer.issuer.endswith(".invalid")

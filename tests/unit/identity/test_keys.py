@@ -83,6 +83,12 @@ def test_d12_an_ecdsa_signature_in_der_is_refused() -> None:
     assert not only_key("ES256").verifies(der, b"signed")
 
 
+def test_d12_an_ecdsa_signature_with_a_leading_zero_is_another_spelling_and_refused() -> None:
+    raw = signing_key("ES256").sign(b"signed")
+    assert only_key("ES256").verifies(raw, b"signed")
+    assert not only_key("ES256").verifies(raw[:32] + b"\0" + raw[32:], b"signed")
+
+
 def test_d12_an_ed25519_scalar_out_of_range_is_refused() -> None:
     order = 2**252 + 27742317777372353535851937790883648493
     signature = signing_key("EdDSA").sign(b"signed")
