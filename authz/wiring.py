@@ -25,18 +25,22 @@ from authz.budgets.reservations import NoBudgets
 from authz.clock import SystemClock, random_id
 from authz.edge import reply
 from authz.edge.diagnostics import Diagnostics
+from authz.edge.exchanges import Exchanges
 from authz.edge.ext_authz import ExtAuthz
+from authz.edge.ext_proc import ExtProc
 from authz.edge.grpcio_transport import Answerer, GrpcioServer
-from authz.edge.native_transport import NativeProgram, NoStreams
+from authz.edge.native_transport import NativeProgram
 from authz.edge.plugin_body import GrpcMethods
 from authz.edge.plugin_input import plugin_input
+from authz.edge.streams import GrpcioStreams, NativeStreams
 from authz.edge.upstream import UpstreamCredentials
 from authz.errors import ConfigError
 from authz.front import ConfiguredFront
 from authz.identity.clock_guard import ClockGuard
 from authz.identity.jwks_source import open_jwks
 from authz.identity.tokens import TokenVerifier, TrustedIssuer
-from authz.native import Library, LogOptions, Program, ServerOptions, TLSOptions
+from authz.model import Phase
+from authz.native import Library, LogOptions, NativeError, Program, ServerOptions, TLSOptions
 from authz.native.transport import FALLBACK_REASONS
 from authz.pdp import PolicyDecisionPoint, Ports
 from authz.policy import agent_contract, envoy_contract
@@ -44,7 +48,7 @@ from authz.policy.activation import Activation, Watch
 from authz.policy.engine import PolicySource
 from authz.policy.opa_native import NativeEngine
 from authz.protocol import canonical
-from authz.reasons import CATALOGUE
+from authz.reasons import CATALOGUE, SANITIZE_NOT_APPLIED
 from authz.resources import shared
 from authz.revocation.kills import NoKills
 from authz.telemetry import names
@@ -62,6 +66,7 @@ if TYPE_CHECKING:
     from authz.identity.jwks_source import JwksSource
     from authz.model import Check, Decision, JsonObject, ToolCall
     from authz.native import Log, Server
+    from authz.pdp import Exchange
     from authz.policy.activation import Interpret
     from authz.policy.engine import Engine
 
@@ -102,6 +107,8 @@ class Sidecar:
         plugin = config.policy.contract == "envoy"
         replies = reply.Replies(credentials.of, plugin=plugin)
         self._ext_authz = ExtAuthz(self.pdp, replies, self._clock, self._plugin_input() if plugin else None)
+        self._exchanges = Exchanges(self._clock)
+        self._ext_proc = ExtProc(self.pdp, self._exchanges, config.limits)
         self._server = self._listen()
         self._diagnostics = self._serve_diagnostics()
         self._stop = threading.Event()
@@ -174,9 +181,9 @@ class Sidecar:
         source = policy_source(self._config)
         if policy.contract == "envoy":
             interpret: Interpret = functools.partial(envoy_contract.interpret, dry_run=policy.dry_run)
+            activation = Activation(self._engine(), policy.rule, interpret, probe=None)
         else:
-            interpret = agent_contract.interpret
-        activation = Activation(self._engine(), policy.rule, interpret)
+            activation = Activation(self._engine(), policy.rule, agent_contract.interpret)
         activation.activate(source)
         watch = Watch(activation, source, policy.watch_s) if policy.watch_s and source.paths else None
         return activation, watch
@@ -253,13 +260,13 @@ class Sidecar:
     def _listen(self) -> Server | GrpcioServer:
         config = self._config
         if config.listen.transport == "grpcio":
-            answerer = Answerer(self._ext_authz, self._log, config.limits.deadline_s, reply.fallback, lambda _: None)
-            return GrpcioServer(config, answerer, lambda _requests, _metadata: ())
-        program = NativeProgram(self._ext_authz, recorded=self._log is not None)
-        options = server_options(config)
-        return self._library.serve(
-            options, Program(check=program.check, refuse=program.refuse, streams=NoStreams()), self._log
-        )
+            keep = self._exchanges.put
+            answerer = Answerer(self._ext_authz, self._log, config.limits.deadline_s, reply.fallback, keep)
+            return GrpcioServer(config, answerer, GrpcioStreams(self._ext_proc, self._log).run)
+        native = NativeProgram(self._ext_authz, self._exchanges, recorded=self._log is not None)
+        streams = NativeStreams(self._ext_proc, self._log)
+        program = Program(check=native.check, refuse=native.refuse, streams=streams)
+        return self._library.serve(server_options(config), program, self._log)
 
     def _serve_diagnostics(self) -> Diagnostics | None:
         self.metrics.add_source(self._readings)
@@ -286,7 +293,7 @@ class Sidecar:
         return readings
 
     def _tick(self) -> None:
-        """Health follows readiness."""
+        """Health follows readiness, and planned redactions that never came are put on record."""
         serving = not self.unready()
         while not self._stop.wait(TICK_S):
             ready = not self.unready()
@@ -294,6 +301,18 @@ class Sidecar:
                 serving = ready
                 log.warning("the service is %s: %s", "ready" if ready else "not ready", self.unready())
                 self._server.set_serving(ready)
+            for exchange in self._exchanges.take_overdue():
+                self._alarm(exchange)
+
+    def _alarm(self, exchange: Exchange) -> None:
+        """A call went on without its redaction: somebody took ext_proc out of Envoy's filters."""
+        log.error("decision %s: a planned redaction was not applied", exchange.decision.id)
+        answered = self.pdp.refuse_later(exchange, Phase.CALL, SANITIZE_NOT_APPLIED)
+        if self._log is not None:
+            try:
+                self._log.append(answered.record, answered.sequence)
+            except NativeError:
+                log.exception("the alarm could not be recorded")
 
 
 def policy_source(config: Config) -> PolicySource:

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from authz.native import Reply, StreamReply
+from authz.native import Reply
 from authz.reasons import CATALOGUE
 
 if TYPE_CHECKING:
+    from authz.edge.exchanges import Exchanges
     from authz.edge.ext_authz import ExtAuthz
     from authz.native import Claim
     from authz.pdp import Answered
@@ -22,16 +23,21 @@ class NativeProgram:
     """What the library asks for checks.
 
     Args:
+        ext_authz: answers.
+        exchanges: keeps what later phases need.
         recorded: whether there is a log; without one, records are made but not handed over.
     """
 
-    def __init__(self, ext_authz: ExtAuthz, *, recorded: bool) -> None:
+    def __init__(self, ext_authz: ExtAuthz, exchanges: Exchanges, *, recorded: bool) -> None:
         self._ext_authz = ext_authz
+        self._exchanges = exchanges
         self._recorded = recorded
 
     def check(self, request: bytes, claim: Claim) -> Reply:
         """Answer one check."""
         answered = self._ext_authz.check(request, claim)
+        if answered.exchange is not None:
+            self._exchanges.put(answered.exchange)
         return self._reply(answered)
 
     def refuse(self, reason: str, request: bytes, written: bytes | None) -> Reply:
@@ -45,22 +51,3 @@ class NativeProgram:
             record=answered.record if self._recorded else None,
             sequence=answered.sequence,
         )
-
-
-class NoStreams:
-    """Refuses every ext_proc stream."""
-
-    def open(self, stream: int, opening: object) -> StreamReply:  # noqa: ARG002
-        """End it."""
-        return StreamReply(end=True)
-
-    def message(self, stream: int, message: bytes, claim: Claim) -> StreamReply:  # noqa: ARG002
-        """End it."""
-        return StreamReply(end=True)
-
-    def close(self, stream: int) -> None:
-        """Nothing is kept."""
-
-    def refuse(self, stream: int, reason: str, message: bytes, written: bytes | None) -> StreamReply:  # noqa: ARG002
-        """End it."""
-        return StreamReply(end=True)
