@@ -78,9 +78,14 @@ class Policies(Protocol):
 
 
 class Activation:
-    """Opens, probes and swaps. `active` is safe on any thread; `activate` takes turns."""
+    """Opens, probes and swaps. `active` is safe on any thread; `activate` takes turns.
 
-    def __init__(self, engine: Engine, entrypoint: str, interpret: Interpret, *, probe: bytes = PROBE) -> None:
+    Args:
+        probe: the input of the first evaluation. None asks nothing: opa-envoy-plugin runs whatever compiles, and a
+            policy that calls `http.send` must not do so before there is a call to judge.
+    """
+
+    def __init__(self, engine: Engine, entrypoint: str, interpret: Interpret, *, probe: bytes | None = PROBE) -> None:
         self._engine = engine
         self._entrypoint = entrypoint
         self._interpret = interpret
@@ -136,7 +141,8 @@ class Activation:
                 reads_truncated_body=policy.reads("truncated_body"),
                 policy=policy,
             )
-            _probe(candidate, self._probe)
+            if self._probe is not None:
+                _probe(candidate, self._probe)
         except BundleError:
             policy.close()
             raise
