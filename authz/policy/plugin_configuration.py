@@ -104,7 +104,9 @@ def _parse(text: str) -> dict[str, Any]:
 
 
 def _section(document: dict[str, Any], name: str) -> dict[str, Any]:
-    section = document.get(name) or {}
+    section = document.get(name)
+    if section is None:
+        return {}
     if not isinstance(section, dict):
         _refuse(name, "a mapping")
     return section
