@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -47,9 +48,9 @@ PROBE: Final = input_document(
 """A call by nobody of nothing: any policy must be able to say something about it, if only that it is undefined."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, weakref_slot=True)
 class ActivePolicy:
-    """One revision, ready to answer."""
+    """One revision, ready to answer. What the engine holds for it is freed once no call holds it any more."""
 
     revision: Revision
     decision: Query
@@ -123,11 +124,9 @@ class Activation:
             except BundleError as error:
                 self.last_failure = str(error)
                 raise
-            # The one before stays warm; what was before it can be in use no longer than one deadline.
-            retired, self._previous, self._active = self._previous, self._active, candidate
+            # The one before stays warm, so that going back costs no compilation.
+            self._previous, self._active = self._active, candidate
             self.last_failure = ""
-        if retired is not None:
-            retired.policy.close()
         return candidate
 
     def _prepare(self, policy: Policy) -> ActivePolicy:
@@ -146,6 +145,7 @@ class Activation:
         except BundleError:
             policy.close()
             raise
+        weakref.finalize(candidate, policy.close)
         return candidate
 
 

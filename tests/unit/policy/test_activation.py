@@ -1,0 +1,180 @@
+"""Activation: a candidate is probed before it answers, and a bad one changes nothing."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from authz.errors import BundleError, UnavailableError
+from authz.native import Library
+from authz.policy import agent_contract
+from authz.policy.activation import Activation, Watch, fingerprint
+from authz.policy.engine import PolicySource
+from authz.policy.opa_native import NativeEngine
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+ALLOW = 'package authz\n\ndecision := {"effect": "allow", "reason": "first"}\n'
+DENY = 'package authz\n\ndecision := {"effect": "deny", "reason": "second"}\n'
+PATIENCE_S = 10.0
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "policy.rego").write_text(ALLOW)
+    return tmp_path
+
+
+@pytest.fixture
+def activation() -> Activation:
+    return Activation(NativeEngine(Library.load()), "authz/decision", agent_contract.interpret)
+
+
+def source(folder: Path) -> PolicySource:
+    return PolicySource(paths=(folder,))
+
+
+def answer(activation: Activation) -> str:
+    active = activation.active()
+    return active.interpret(active.decision.evaluate(b"{}", 1.0)).reason
+
+
+def test_before_the_first_activation_nothing_can_be_asked(activation: Activation) -> None:
+    assert activation.revision.revision == ""
+    with pytest.raises(UnavailableError, match="POLICY_UNAVAILABLE"):
+        activation.active()
+
+
+def test_an_activated_policy_answers_under_its_digest(activation: Activation, folder: Path) -> None:
+    activation.activate(source(folder))
+    assert answer(activation) == "first"
+    assert activation.revision.revision.startswith("sha256:")
+
+
+def test_a_manifest_names_revision_bundle_and_change(activation: Activation, folder: Path) -> None:
+    (folder / ".manifest").write_text(
+        '{"revision": "r7", "roots": ["authz"], "metadata": {"authz": {"bundle_id": "b", "change_id": "c"}}}'
+    )
+    revision = activation.activate(source(folder)).revision
+    assert (revision.revision, revision.bundle_id, revision.change_id) == ("r7", "b", "c")
+
+
+@pytest.mark.parametrize(
+    "rego",
+    [
+        "package authz\n\ndecision := {",
+        "package elsewhere\n\ndecision := {}",
+        "package authz\n\ndecision := true\n",
+        'package authz\n\ndecision := {"effect": "perhaps"}\n',
+        'package authz\n\ndecision := http.send({"method": "get", "url": "http://127.0.0.1"})\n',
+        'package authz\n\ndecision := {"effect": "allow"} if opa.runtime().env\n',
+        'package authz\n\ndecision := {"effect": "allow"} if time.now_ns() > 0\n',
+        'package authz\n\ndecision := {"effect": "allow"} if {\n\tinput.agent\n\tto_number("x") == 1\n}\n',
+    ],
+    ids=["syntax", "entrypoint", "boolean", "shape", "http_send", "runtime", "clock", "errors"],
+)
+def test_f9_a_bad_candidate_never_replaces_a_good_one(activation: Activation, folder: Path, rego: str) -> None:
+    first = activation.activate(source(folder))
+    (folder / "policy.rego").write_text(rego)
+    with pytest.raises(BundleError):
+        activation.activate(source(folder))
+    assert activation.active() is first
+    assert answer(activation) == "first"
+    assert activation.last_failure
+
+
+def test_problems_name_file_and_row(activation: Activation, folder: Path) -> None:
+    (folder / "policy.rego").write_text("package authz\n\ndecision := undefined_thing\n")
+    with pytest.raises(BundleError) as raised:
+        activation.activate(source(folder))
+    assert any("policy.rego:3" in problem for problem in raised.value.problems)
+
+
+def test_f13_blank_data_is_not_a_decision(activation: Activation, folder: Path) -> None:
+    (folder / "policy.rego").write_text('package authz\n\ndecision := {"effect": data.effects[input.tool.name]}\n')
+    (folder / "data.json").write_text("{}")
+    activation.activate(source(folder))
+    active = activation.active()
+    assert active.decision.evaluate(b'{"tool": {"name": "x"}}', 1.0) is None
+
+
+def test_an_exchange_finishes_on_the_revision_it_began_with(activation: Activation, folder: Path) -> None:
+    first = activation.activate(source(folder))
+    (folder / "policy.rego").write_text(DENY)
+    activation.activate(source(folder))
+    assert answer(activation) == "second"
+    assert first.interpret(first.decision.evaluate(b"{}", 1.0)).reason == "first"
+
+
+def test_f17_each_answer_comes_from_exactly_one_revision(activation: Activation, tmp_path: Path) -> None:
+    folders = []
+    for name in ("first", "second"):
+        folder = tmp_path / name
+        folder.mkdir()
+        decision = f'{{"effect": "allow", "reason": "{name}", "tags": {{"revision": "{name}"}}}}'
+        (folder / "policy.rego").write_text(f"package authz\n\ndecision := {decision}\n")
+        (folder / ".manifest").write_text(f'{{"revision": "{name}", "roots": ["authz"]}}')
+        folders.append(folder)
+    activation.activate(source(folders[0]))
+    mixed: list[Any] = []
+    stop = threading.Event()
+
+    def ask() -> None:
+        while not stop.is_set():
+            active = activation.active()
+            verdict = active.interpret(active.decision.evaluate(b"{}", 1.0))
+            if verdict.reason != active.revision.revision:
+                mixed.append((verdict.reason, active.revision.revision))
+
+    asking = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in asking:
+        thread.start()
+    for swap in range(30):
+        activation.activate(source(folders[swap % 2]))
+    stop.set()
+    for thread in asking:
+        thread.join()
+    assert mixed == []
+
+
+@pytest.fixture
+def watch(activation: Activation, folder: Path) -> Iterator[Watch]:
+    activation.activate(source(folder))
+    watch = Watch(activation, source(folder), 0.02)
+    watch.start()
+    yield watch
+    watch.stop()
+
+
+def test_a_changed_file_is_activated(activation: Activation, folder: Path, watch: Watch) -> None:  # noqa: ARG001
+    (folder / "policy.rego").write_text(DENY)
+    assert eventually(lambda: answer(activation) == "second")
+
+
+def test_a_changed_file_that_is_bad_leaves_the_active_one(activation: Activation, folder: Path, watch: Watch) -> None:  # noqa: ARG001
+    (folder / "policy.rego").write_text("package authz\n\ndecision := {")
+    assert eventually(lambda: activation.last_failure != "")
+    assert answer(activation) == "first"
+    (folder / "policy.rego").write_text(DENY)
+    assert eventually(lambda: answer(activation) == "second")
+
+
+def test_a_fingerprint_sees_every_file_and_no_missing_one(folder: Path) -> None:
+    before = fingerprint([folder])
+    (folder / "data.yaml").write_text("a: 1\n")
+    assert fingerprint([folder]) != before
+    assert fingerprint([folder / "absent"]) == ()
+
+
+def eventually(holds: Any) -> bool:
+    """Whether it comes to hold within the test's patience."""
+    waiting = threading.Event()
+    for _ in range(int(PATIENCE_S / 0.02)):
+        if holds():
+            return True
+        waiting.wait(0.02)
+    return False
