@@ -157,6 +157,7 @@ _document_proved if {
 outcomes contains {"effect": "allow", "rule": "search", "reason": "search_granted"} if {
 	input.tool.name == "search_web"
 	_call
+	is_string(input.args.query)
 }
 
 # A rule that is only watched: the search runs, and its record is marked for review.

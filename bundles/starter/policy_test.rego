@@ -102,6 +102,9 @@ test_fail_deny[note] if {
 	some note, [request, reason] in {
 		"document elsewhere": [reading("/etc/passwd"), "path_outside_roots"],
 		"document by traversal": [reading("/docs/../etc/passwd"), "path_outside_roots"],
+		"g3 path that no string builtin takes": [reading(7), "path_outside_roots"],
+		"g3 recipient that no string builtin takes": [mailing({"to": {"a": 1}}), "recipient_not_allowed"],
+		"search for nothing": [call("research-agent", "search_web", {}), "no_rule_allows"],
 		"g1 path that is a list": [reading(["/docs/plan.txt"]), "path_outside_roots"],
 		"payment above the limit": [paying({"amount": 10000.01}), "payment_over_limit"],
 		"payment of nothing": [paying({"amount": 0}), "payment_amount_invalid"],
@@ -178,28 +181,37 @@ test_fail_a_listed_tool_is_not_allowed_by_the_method if {
 	decision.effect == "deny"
 }
 
-test_fail_g4_a_missing_field_never_widens[note] if {
-	some label, request in {
-		"allow": paying({}),
-		"approval": paying({"amount": 5000}),
-		"over limit": paying({"amount": 50000}),
-		"other tenant": object.union(paying({}), {"agent": {"tenant": "umbrella"}}),
-		"document elsewhere": reading("/etc/passwd"),
-		"email elsewhere": mailing({"to": "eve@evil.example"}),
-		"email with a card": mailing({"body": "4111 1111 1111 1111"}),
-		"secret in a result's key": returning({"123-45-6789": 1}),
-	}
-	walk(request, [path, _])
-	count(path) > 0
-	not path in _judged
-	note := sprintf("%s without %v", [label, path])
-	before := authz.decision with input as request
-	after := _effect with input as json.remove(request, [path])
-	_rank[after] >= _rank[before.effect]
+test_fail_g4_a_missing_field_widens_no_allow if _widened_by_removal(paying({})) == set()
+
+test_fail_g4_a_missing_field_widens_no_approval if _widened_by_removal(paying({"amount": 5000})) == set()
+
+test_fail_g4_a_missing_field_widens_no_limit if _widened_by_removal(paying({"amount": 50000})) == set()
+
+test_fail_g4_a_missing_field_widens_no_path if _widened_by_removal(reading("/etc/passwd")) == set()
+
+test_fail_g4_a_missing_field_widens_no_recipient if _widened_by_removal(mailing({"to": "eve@evil.example"})) == set()
+
+test_fail_g4_a_missing_field_widens_no_tenant if {
+	_widened_by_removal(object.union(paying({}), {"agent": {"tenant": "umbrella"}})) == set()
 }
 
-# Removing the very value that was refused leaves a call without it, which is judged for itself.
-_judged := {["args", "body"], ["result"], ["result", "123-45-6789"]}
+# Without the text that was redacted there is nothing to redact: that alone may pass.
+test_fail_g4_a_missing_field_widens_no_redaction if {
+	_widened_by_removal(mailing({"body": "4111 1111 1111 1111"})) == {["args", "body"]}
+}
+
+test_fail_g4_a_missing_field_widens_no_refused_result if {
+	_widened_by_removal(returning({"123-45-6789": 1})) == {["result"], ["result", "123-45-6789"]}
+}
+
+# The paths of those fields without which the decision is wider than with them.
+_widened_by_removal(request) := {path |
+	before := _effect with input as request
+	walk(request, [path, _])
+	count(path) > 0
+	after := _effect with input as json.remove(request, [path])
+	_rank[after] < _rank[before]
+}
 
 # An undefined decision is a denial (POLICY_UNDEFINED).
 _effect := effect if {

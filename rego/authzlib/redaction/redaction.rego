@@ -19,6 +19,7 @@ import data.authzlib.detectors
 #   and `pattern` RE2. Without `pattern` the whole value goes: numbers, encoded text, and fields named for a secret.
 # scope: document
 plan(document, classes) := [redaction | some redaction in {item |
+	detectors.suspected(document, classes)
 	walk(document, [path, value])
 	some item in _redactions(path, value, classes)
 }]
@@ -28,6 +29,7 @@ plan(document, classes) := [redaction | some redaction in {item |
 # description: Is true when the key of some object in the document holds one of the classes.
 # scope: document
 unredactable(document, classes) if {
+	detectors.suspected(document, classes)
 	walk(document, [_, value])
 	is_object(value)
 	some key in object.keys(value)
@@ -45,28 +47,22 @@ _escaped(key) := format_int(key, 10) if is_number(key)
 # The tilde goes first, else the tilde of `~1` would be escaped again (RFC 6901, section 3).
 _escaped(key) := replace(replace(key, "~", "~0"), "/", "~1") if is_string(key)
 
-_redactions(path, text, classes) := {item |
+_redactions(path, text, classes) := {_whole(path, "assigned_secret")} if {
 	is_string(text)
-	some class in detectors.found(text, classes)
-	item := object.union(_whole(path, class), _pattern(class))
-} | {item |
-	some class in _hidden(path, text, classes)
+	"assigned_secret" in classes
+	detectors.names_secret(path[count(path) - 1], text)
+} else := {object.union(_whole(path, class), _pattern(class)) | some class in detectors.found(text, classes)} | {item |
+	some class in detectors.found(base64.decode(_encoded(text)), classes)
 	item := _whole(path, class)
+} if {
+	is_string(text)
+} else := {_whole(path, class) | some class in detectors.found(format_int(text, 10), classes)} if {
+	is_number(text)
 }
 
-# Values to be redacted whole.
-_hidden(path, text, classes) := {"assigned_secret"} if {
-	"assigned_secret" in classes
-	is_string(text)
-	key := path[count(path) - 1]
-	is_string(key)
-	detectors.names_secret(key, text)
-} else := detectors.found(base64.decode(text), classes) if {
-	is_string(text)
+_encoded(text) := text if {
 	regex.match(`^[A-Za-z0-9+/]{20,}={0,2}$`, text)
 	base64.is_valid(text)
-} else := detectors.found(format_int(text, 10), classes) if {
-	is_number(text)
 }
 
 _whole(path, class) := {"path": pointer(path), "replacement": concat("", ["[REDACTED:", class, "]"])}

@@ -20,6 +20,7 @@ destructive_verbs := {
 # description: Is true for a single SELECT, VALUES, SHOW, DESCRIBE or EXPLAIN statement, or WITH, without words that write.
 # scope: document
 reads_only(text) if {
+	is_string(text)
 	not regex.match(_ambiguous, text)
 	rest := _without_strings(text)
 	not regex.match(_unpaired, rest)
@@ -34,7 +35,11 @@ reads_only(text) if {
 # title: A text with a destructive verb
 # description: Returns the destructive verbs of the text, those in comments and quoted names too, but not in strings.
 # scope: document
-destructive(text) := {word | some word in _words(_without_strings(text))} & destructive_verbs
+destructive(text) := {word |
+	is_string(text)
+	some word in _words(_without_strings(text))
+	word in destructive_verbs
+}
 
 # Words that write or reach out of the database without being statements of their own, in one dialect or another.
 _writing := destructive_verbs | {
