@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import threading
 from dataclasses import dataclass, field
 from functools import partial
@@ -200,6 +201,17 @@ def hang(request: BaseHTTPRequestHandler) -> None:
     request.connection.recv(1)
 
 
+def flood(request: BaseHTTPRequestHandler) -> None:
+    """Answer for ever, as fast as the caller reads."""
+    request.send_response(200)
+    request.end_headers()
+    try:
+        while True:
+            request.wfile.write(b" " * 65_536)
+    except OSError:
+        return
+
+
 FAULTS: dict[str, Answer | Callable[[BaseHTTPRequestHandler], None]] = {
     "500": (500, {}, OVERLAP),
     "404": (404, {}, OVERLAP),
@@ -209,7 +221,7 @@ FAULTS: dict[str, Answer | Callable[[BaseHTTPRequestHandler], None]] = {
     "html": (200, {"content-type": "text/html"}, b"<!doctype html><p>sign in"),
     "empty": (200, {}, b""),
     "cut short": (200, {"content-length": str(len(OVERLAP) + 10)}, OVERLAP),
-    "encoded": (200, {"content-encoding": "gzip"}, b"\x1f\x8b\x08\x00"),
+    "encoded": (200, {"content-encoding": "gzip"}, gzip.compress(OVERLAP)),
     "1,000 keys": (200, {}, document(*[{"kty": "OKP", "kid": str(serial)} for serial in range(1000)])),
     "huge": (200, {}, b" " * 5_000_000),
     "drip": drip,
@@ -238,6 +250,12 @@ def test_f18_a_redirect_is_not_followed(http: HttpPublisher) -> None:
     assert reason_of(http.settle) is JWKS_UNAVAILABLE
     assert http.server.requests == ["/jwks"]
     assert http.keys.state().last_error == "HTTP status 302"
+
+
+def test_an_endless_answer_is_cut_off_at_the_size_limit(http: HttpPublisher) -> None:
+    http.server.answer = flood
+    assert reason_of(http.settle) is JWKS_UNAVAILABLE
+    assert http.keys.state().last_error == "the key set is over 256 KiB"
 
 
 def test_a_server_that_is_not_there_is_unavailable(http: HttpPublisher) -> None:
