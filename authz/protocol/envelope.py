@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from authz import reasons
 from authz.errors import InvalidRequestError
 from authz.model import LocalAnswer, Protocol
+from authz.protocol.routes import CONNECT
 
 if TYPE_CHECKING:
     from authz.config import Route
@@ -45,7 +46,7 @@ def admit(check: Check, route: Route) -> LocalAnswer | None:
     _method(check, route)
     _origin(check, route)
     _framing(check)
-    if check.method != "CONNECT":
+    if check.method != CONNECT:
         _body(check, route)
     return None
 
@@ -71,7 +72,7 @@ def _preflight(check: Check, route: Route) -> LocalAnswer | None:
     if check.method != "OPTIONS" or _PREFLIGHT not in check.headers or "origin" not in check.headers:
         return None
     _origin(check, route)
-    methods = route.methods or (*_MCP_METHODS,)
+    methods = _MCP_METHODS if route.protocol is Protocol.MCP else route.methods or (check.headers[_PREFLIGHT],)
     return LocalAnswer(
         http_status=204,
         headers={
@@ -91,7 +92,7 @@ def _method(check: Check, route: Route) -> None:
     elif route.protocol is Protocol.HTTP and route.methods:
         known = check.method in route.methods
     else:
-        known = check.method not in ("", "TRACE") and (check.method != "CONNECT" or route.protocol is Protocol.PROXY)
+        known = check.method not in ("", "TRACE") and (check.method != CONNECT or route.protocol is Protocol.PROXY)
     if not known:
         raise InvalidRequestError(reasons.METHOD_UNKNOWN)
 

@@ -15,16 +15,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from authz import reasons
-from authz.errors import InvalidRequestError
 from authz.model import Tool, ToolCall
-from authz.protocol import envelope, strict_json, uri
+from authz.protocol import envelope, routes, strict_json, uri
 from authz.protocol.strict_json import Parsed
 
 if TYPE_CHECKING:
     from authz.config import Limits, Route
     from authz.model import Check, JsonObject
-
-CONNECT = "CONNECT"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +83,7 @@ def parse(check: Check, route: Route, server: str, limits: Limits) -> ToolCall:
 
 
 def _tool_name(check: Check, route: Route, raw_path: str) -> tuple[str, JsonObject]:
-    if check.method == CONNECT:  # a tunnel has a destination and no path
+    if check.method == routes.CONNECT:  # a tunnel has a destination and no path
         return check.host, {}
     segments = uri.path_segments(raw_path, reasons.HTTP_PATH)
     for text in route.templates:
@@ -101,9 +98,5 @@ def _body(check: Check, route: Route, limits: Limits) -> Parsed:
         return Parsed(value=None, simple=True)
     if not envelope.is_form(check):
         return strict_json.parse(check.body, limits, max_bytes=route.max_body_bytes)
-    try:
-        text = check.body.decode("ascii")
-    except UnicodeDecodeError as error:
-        raise InvalidRequestError(reasons.HTTP_FORM, offset=error.start) from None
-    fields = uri.form_fields(text, reasons.HTTP_FORM)
+    fields = uri.read_form(check.body, reasons.HTTP_FORM)
     return Parsed(value=fields, simple=all(map(str.isascii, fields)))

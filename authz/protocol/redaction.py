@@ -41,6 +41,8 @@ _MAX_NESTING: Final = 4
 _TEXT_LIMITS: Final = Limits()
 _ESCAPED: Final = re.compile(r"\\u([0-9A-Fa-f]{4})")
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/_-]{8,}={0,2}")
+_MIN_COPY: Final = 5
+_MAX_LITERAL: Final = 256
 _BODY: Final = "/body"
 _RESULT_COPIES: Final = ("/structuredContent", "/content")
 
@@ -118,8 +120,7 @@ def apply_to_call(
         redacted = apply(_parsed(body, limits), plan, call.args_pointer)
         headers = _mirrored(redacted.value, call)
         return RedactedBody(body=orjson.dumps(redacted.value), headers=headers, count=redacted.count)
-    value = uri.form_fields(body.decode(), reasons.HTTP_FORM) if is_form else _parsed(body, limits)
-    wrapped = apply({_BODY[1:]: value}, plan)
+    wrapped = apply({_BODY[1:]: _parsed(body, limits, is_form=is_form)}, plan)
     changed = pointer.find(wrapped.value, _BODY)
     return RedactedBody(body=_written(changed, is_form=is_form), count=wrapped.count)
 
@@ -128,8 +129,10 @@ def _failed(detail: str) -> UnavailableError:
     return UnavailableError(reasons.REDACT_FAILED, detail)
 
 
-def _parsed(body: bytes, limits: Limits) -> JsonValue:
+def _parsed(body: bytes, limits: Limits, *, is_form: bool = False) -> JsonValue:
     try:
+        if is_form:
+            return uri.read_form(body, reasons.HTTP_FORM)
         return strict_json.parse(body, limits, max_bytes=len(body) + 1).value
     except InvalidRequestError as error:
         raise _failed(f"the body is not readable: {error.reason.code}") from None
@@ -149,15 +152,36 @@ def _mirrored(message: JsonValue, call: ToolCall) -> dict[str, str]:
 
 
 def _with_copies(result: JsonValue, plan: Sequence[Redaction]) -> list[Redaction]:
-    """A pattern for one form of the result is a pattern for the other."""
+    """`plan`, and with it what takes the same things out of the result's other form."""
     present = [path for path in _RESULT_COPIES if isinstance(result, dict) and path[1:] in result]
     widened = [
-        replace(redaction, path=path)
+        replace(redaction, path=path, pattern=pattern)
         for redaction in plan
-        if redaction.pattern and redaction.path.startswith(_RESULT_COPIES)
+        if redaction.path.startswith(_RESULT_COPIES)
+        for pattern in _patterns(result, redaction)
         for path in present
+        if redaction.pattern or not redaction.path.startswith(path)
     ]
     return [*plan, *widened]
+
+
+def _patterns(result: JsonValue, redaction: Redaction) -> list[str]:
+    """What to look for in the other form: the pattern itself, or each value that is taken out whole."""
+    if redaction.pattern:
+        return [redaction.pattern]
+    try:
+        removed = pointer.find(result, redaction.path)
+    except pointer.PointerError:
+        return []  # `apply` refuses it
+    # Values of a few characters would be found everywhere; they are safe in copies that are the same JSON.
+    return [_literal(str(leaf)) for _, leaf in pointer.leaves(removed) if len(str(leaf)) >= _MIN_COPY]
+
+
+def _literal(text: str) -> str:
+    """A pattern for `text`. One too long to compile is known by its beginning and takes all around it with it."""
+    if len(text) <= _MAX_LITERAL:
+        return str(re2.escape(text))
+    return f"(?s).*{re2.escape(text[:_MAX_LITERAL])}.*"
 
 
 def _apply_one(value: JsonValue, redaction: Redaction, base: str) -> tuple[JsonValue, int]:

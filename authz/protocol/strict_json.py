@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from itertools import chain
+from itertools import accumulate, chain
 from typing import TYPE_CHECKING, Final
 
 import jiter
@@ -85,9 +85,11 @@ def parse(body: bytes, limits: Limits, *, max_bytes: int | None = None) -> Parse
         )
     except ValueError as error:
         raise _refusal(body, str(error)) from None  # jiter's text repeats keys
-    _refuse_nul_names(body)
+    escaped = b"\\" in body and b"\\u" in body  # two looks, because the first is nearly free and mostly settles it
+    if escaped:
+        _refuse_nul_names(body)
     _bound_strings(body, limits.json_string_bytes)
-    ascii_keys = _examine_containers(value, body, limits)
+    ascii_keys = _examine_containers(value, body, limits, plain=body.isascii() and not escaped)
     value, floats = _read_numbers(value, body)
     return Parsed(value=value, simple=ascii_keys and not floats)
 
@@ -114,15 +116,14 @@ def _read_numbers(value: JsonValue, body: bytes) -> tuple[JsonValue, bool]:
     return (orjson.loads(written) if floats else value), floats
 
 
-def _examine_containers(value: JsonValue, body: bytes, limits: Limits) -> bool:
+def _examine_containers(value: JsonValue, body: bytes, limits: Limits, *, plain: bool) -> bool:
     """Hold depth and width to their bounds; returns whether all names are ASCII.
 
     Counting bytes settles nearly every call. Only where it does not is the value walked, level by level: no
     recursion, so no depth exhausts the stack.
     """
     opened = body.count(b"[") + body.count(b"{")
-    plain = body.isascii() and b"\\u" not in body
-    if plain and opened <= limits.json_depth and opened + body.count(b",") <= limits.json_keys:
+    if plain and opened <= limits.json_depth and _is_narrow(body, opened, limits.json_keys):
         return True
     depth = seen = 0
     ascii_keys = True
@@ -137,6 +138,11 @@ def _examine_containers(value: JsonValue, body: bytes, limits: Limits) -> bool:
         ascii_keys = ascii_keys and all(map(str.isascii, chain.from_iterable(n for n in level if isinstance(n, dict))))
         level = list(chain.from_iterable(node.values() if isinstance(node, dict) else node for node in level))
     return ascii_keys
+
+
+def _is_narrow(body: bytes, opened: int, limit: int) -> bool:
+    """Whether the body is too short, or has too few commas and brackets, for more than `limit` keys and items."""
+    return len(body) <= limit or opened + body.count(b",") <= limit
 
 
 def _refusal(body: bytes, message: str) -> InvalidRequestError:
@@ -187,12 +193,9 @@ def _is_out_of_range(token: bytes) -> bool:
 
 
 def _deeper_than(body: bytes, limit: int) -> int | None:
-    depth = 0
-    for token in _TOKEN.finditer(body):
-        depth += _STEP.get(token[0], 0)
-        if depth > limit:
-            return token.start()
-    return None
+    depths = accumulate(_STEP.get(token[0], 0) for token in _TOKEN.finditer(body))
+    tokens = zip(_TOKEN.finditer(body), depths, strict=True)
+    return next((token.start() for token, depth in tokens if depth > limit), None)
 
 
 def _bound_strings(body: bytes, limit: int) -> None:

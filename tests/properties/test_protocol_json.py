@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 import rfc8785
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from authz.config import Limits
@@ -16,6 +16,7 @@ from authz.protocol import canonical, mirrors, pointer
 from authz.protocol.strict_json import MAX_INTEGER, Parsed, parse
 
 LIMITS = Limits()
+slow_machine = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 names = st.text().filter(lambda name: "\0" not in name)
 scalars = (
     st.none()
@@ -37,6 +38,7 @@ def outcome(body: bytes) -> Parsed | InvalidRequestError:
         return error
 
 
+@slow_machine
 @given(json_like)
 def test_any_bytes_are_parsed_as_everyone_parses_them_or_refused(body: bytes) -> None:
     result = outcome(body)
@@ -47,12 +49,14 @@ def test_any_bytes_are_parsed_as_everyone_parses_them_or_refused(body: bytes) ->
         assert result.offset is None or 0 <= result.offset <= len(body)
 
 
+@slow_machine
 @given(value=values, escaped=st.booleans())
 def test_every_value_in_bounds_is_read_back(value: Any, *, escaped: bool) -> None:
     body = json.dumps(value, ensure_ascii=escaped).encode()
     assert parse(body, LIMITS).value == value
 
 
+@slow_machine
 @given(values)
 def test_both_ways_to_canonical_bytes_agree(value: Any) -> None:
     parsed = parse(json.dumps(value).encode(), LIMITS)
@@ -61,6 +65,7 @@ def test_both_ways_to_canonical_bytes_agree(value: Any) -> None:
     assert parse(canonical.dumps(parsed.value, simple=parsed.simple), LIMITS).value == parsed.value
 
 
+@slow_machine
 @given(values, names, st.data())
 def test_a_repeated_name_is_refused_wherever_it_is(value: Any, name: str, data: st.DataObject) -> None:
     member = json.dumps(name)
@@ -72,6 +77,7 @@ def test_a_repeated_name_is_refused_wherever_it_is(value: Any, name: str, data: 
     assert result.reason.code == "JSON_DUP_KEY"
 
 
+@slow_machine
 @given(st.text() | st.integers(min_value=-MAX_INTEGER, max_value=MAX_INTEGER) | st.booleans())
 def test_a_header_value_says_what_the_argument_says(value: str | int) -> None:
     header = mirrors.encode(value)
@@ -80,6 +86,7 @@ def test_a_header_value_says_what_the_argument_says(value: str | int) -> None:
     assert mirrors._is_equal(mirrors.decode(header), value)
 
 
+@slow_machine
 @given(values)
 def test_every_leaf_is_found_by_its_pointer(value: Any) -> None:
     for path, leaf in pointer.leaves(value):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from authz.config import Limits, Route
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from authz.model import ToolCall
 
 LIMITS = Limits()
+slow_machine = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 ROUTES = (
     Route(path="/mcp", origins=("https://app.test",)),
     Route(path_prefix="/api/", protocol=Protocol.HTTP, templates=("/api/{a}",)),
@@ -40,7 +41,9 @@ headers = st.fixed_dictionaries(
     {}, optional={name: st.sampled_from(some) | st.text(max_size=3) for name, some in HEADERS.items()}
 )
 scalars = st.none() | st.booleans() | st.integers() | st.text(max_size=5)
-junk: st.SearchStrategy[Any] = st.recursive(scalars, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner))
+junk: st.SearchStrategy[Any] = st.recursive(
+    scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+)
 params = st.fixed_dictionaries(
     {},
     optional={
@@ -83,6 +86,7 @@ def judge(check: Check) -> ToolCall | LocalAnswer | InvalidRequestError:
         return error
 
 
+@slow_machine
 @given(checks)
 def test_any_request_is_a_call_or_a_refusal(check: Check) -> None:
     outcome = judge(check)
@@ -93,6 +97,7 @@ def test_any_request_is_a_call_or_a_refusal(check: Check) -> None:
         assert isinstance(outcome, LocalAnswer) or outcome.tool.server == "server"
 
 
+@slow_machine
 @given(
     st.dictionaries(
         st.text().filter(lambda name: "\0" not in name), scalars.filter(lambda value: type(value) is not int)

@@ -6,7 +6,7 @@ import json
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from authz.model import Redaction
@@ -15,6 +15,7 @@ from authz.protocol.sse import Event, EventReader
 
 SECRET = "AKIA" + "7Q" * 18
 PLAN = [Redaction(path="", pattern=r"AKIA[0-9A-Z]{36}", replacement="[key]")]
+slow_machine = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 lines = st.sampled_from(
     [b"data: a", b"data:b", b"data", b": c", b"id: 1", b"event: e", b"x: y", b"", b"", b"\xef\xbb\xbf", b"\xe2\x82"]
 )
@@ -30,12 +31,14 @@ def read(chunks: list[bytes]) -> bytes:
     )
 
 
+@slow_machine
 @given(streams, st.lists(st.integers(min_value=0, max_value=200)))
 def test_b4_any_chunking_gives_the_same_events(stream: bytes, cuts: list[int]) -> None:
     edges = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
     assert read([stream[a:b] for a, b in pairwise(edges)]) == read([stream])
 
 
+@slow_machine
 @given(streams)
 def test_b4_reading_what_was_rendered_changes_nothing(stream: bytes) -> None:
     rendered = read([stream])
@@ -66,12 +69,14 @@ def test_b2_a_secret_cut_at_any_offset_is_redacted_as_if_it_were_whole(size: int
         assert redacted(chunks) == whole
 
 
-@given(
-    st.recursive(
-        st.text(max_size=8) | st.just(SECRET), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
-    ),
-    st.integers(0, 3),
+texts = st.text(max_size=8) | st.just(SECRET)
+shapes = st.recursive(
+    texts, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3), max_leaves=6
 )
+
+
+@slow_machine
+@given(shapes, st.integers(0, 3))
 def test_b7_no_secret_survives_in_any_shape(value: object, nesting: int) -> None:
     for _ in range(nesting):
         value = {"text": json.dumps(value)}

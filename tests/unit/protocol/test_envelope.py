@@ -162,6 +162,15 @@ def test_a_preflight_from_a_listed_origin_is_answered_here() -> None:
     assert answer.headers["vary"] == "origin"
 
 
+def test_a_preflight_to_an_api_offers_the_methods_of_its_route() -> None:
+    asked = {"origin": "https://app.test", "access-control-request-method": "PATCH"}
+    for methods, offered in ((("GET", "PUT"), "GET, PUT"), ((), "PATCH")):
+        route = Route(path="/x", protocol=Protocol.HTTP, methods=methods, origins=("https://app.test",))
+        answer = envelope.admit(post(asked, None, "OPTIONS"), route)
+        assert answer is not None
+        assert answer.headers["access-control-allow-methods"] == offered
+
+
 @pytest.mark.parametrize(
     ("headers", "reason"),
     [

@@ -342,6 +342,13 @@ def test_c16_arguments_of_another_shape_are_refused(arguments: Any) -> None:
     assert (error.reason.code, error.message_id) == ("MCP_PARAMS", 7)
 
 
+@pytest.mark.parametrize("name", ["x\r\nset-cookie: a=b", "x\ny", "x\x1b[31m"])
+def test_a14_a_name_that_would_break_out_of_a_header_is_no_tool(name: str) -> None:
+    error = refusal(message(params={"name": name}))
+    assert error.reason.code == "TOOL_UNKNOWN"
+    assert str(error).isprintable()
+
+
 def test_c16_absent_arguments_are_none_at_all() -> None:
     assert parse(message(params={"name": "transfer"})).args == {}
 

@@ -152,6 +152,24 @@ def test_b7_a_value_cut_from_structured_content_leaves_its_text_copy_too() -> No
     assert "078-05" not in json.dumps(redacted.value)
 
 
+@pytest.mark.parametrize("length", [5, 256, 257, 5000])
+def test_b7_a_value_cut_from_one_form_leaves_prose_in_the_other(length: int) -> None:
+    secret = ("7.(*q" * length)[:length]
+    mixed = result({"k": secret, "n": 1}, f"The key is {secret}, keep it.", json.dumps({"also": [secret]}), "fine")
+    redacted = redaction.apply_to_result(mixed, [whole("/structuredContent/k")])
+    assert secret not in json.dumps(redacted.value)
+    assert isinstance(redacted.value, dict)
+    content: Any = redacted.value["content"]
+    assert [item["text"] for item in content[1:]] == ['{"also":["[x]"]}', "fine"]
+    assert redacted.value["structuredContent"] == {"k": "[x]", "n": 1}
+
+
+def test_b7_a_value_cut_from_the_text_leaves_the_structure_too() -> None:
+    mixed = result({"deep": [{"k": f"<{KEY}>"}]}, KEY)
+    redacted = redaction.apply_to_result(mixed, [whole("/content/0/text")])
+    assert redacted.value == result({"deep": [{"k": "<[x]>"}]}, "[x]")
+
+
 @pytest.mark.parametrize("path", ["/structuredContent", "/structuredContent/k", "/content", "/content/0/text"])
 def test_b7_a_pattern_for_one_form_of_a_result_is_one_for_both(path: str) -> None:
     structured = {"k": KEY}
@@ -167,6 +185,12 @@ def test_a_result_without_structured_content_is_redacted_where_it_is() -> None:
         result({"a": 1}, '{"a":1}'), [whole("/content/0"), whole("/structuredContent")]
     )
     assert redacted.value == {"content": ["[x]"], "structuredContent": "[x]"}
+
+
+def test_a_result_with_nothing_to_find_stays_as_it_is() -> None:
+    untouched = result({"a": 1}, '{ "a": 1 }')
+    redacted = redaction.apply_to_result(untouched, [Redaction(path="/content", pattern="AKIA", replacement="")])
+    assert (redacted.value, redacted.count) == (untouched, 0)
 
 
 def body(arguments: Any) -> bytes:
@@ -197,6 +221,12 @@ def test_a_plan_is_carried_out_on_the_body_of_an_api_call(path: str, *, form: bo
 def test_a_plan_for_a_path_or_query_cannot_be_carried_out(path: str) -> None:
     with pytest.raises(UnavailableError, match="REDACT_FAILED"):
         redaction.apply_to_call(b"{}", call(protocol=Protocol.HTTP), [whole(path)], LIMITS)
+
+
+def test_b1_a_form_that_cannot_be_read_is_an_error() -> None:
+    for raw in (b"a=\xff", b"a=%ff"):
+        with pytest.raises(UnavailableError, match="REDACT_FAILED"):
+            redaction.apply_to_call(raw, call(protocol=Protocol.HTTP), [whole("/body/a")], LIMITS, is_form=True)
 
 
 @pytest.mark.parametrize("raw", [b"", b"not json", b'{"a":1,"a":2}', b"\x1f\x8b\x08\x00"])
