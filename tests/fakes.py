@@ -39,11 +39,11 @@ ROUTE = Route(path="/mcp")
 ISSUER = Issuer(issuer="https://issuer", audience="tools", jwks="keys.json")
 
 
-def configuration(policy: Path | None = None, **groups: Any) -> Config:
+def configuration(policy_path: Path | None = None, **groups: Any) -> Config:
     """A configuration that verifies, with some groups replaced."""
     base: dict[str, Any] = {"routes": (ROUTE,), "issuers": (ISSUER,)}
-    if policy is not None:
-        base["policy"] = Policy(paths=(policy,))
+    if policy_path is not None:
+        base["policy"] = Policy(paths=(policy_path,))
     return Config(**(base | groups))
 
 
