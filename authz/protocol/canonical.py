@@ -27,6 +27,7 @@ def dumps(value: JsonValue, *, simple: bool = False) -> bytes:
         simple: its `Parsed.simple`. Sorted keys are then enough: RFC 8785 sorts by UTF-16 and writes floats
             as ECMAScript does, and orjson differs from it in these two things only.
     """
+    # A digest is made for every record, and orjson is some fifty times faster than canonicalising in Python.
     if simple:
         return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
     return rfc8785.dumps(value)

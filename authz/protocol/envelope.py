@@ -22,12 +22,17 @@ if TYPE_CHECKING:
     from authz.config import Route
     from authz.model import Check
 
+# Whole values, so that `application/json, text/plain` or a second charset is another type. Only UTF-8: the judge
+# and the tool must not decode one body in two ways (C23).
 _JSON: Final = re.compile(r"application/json(?:[ ]*;[ ]*charset=(?:utf-8|\"utf-8\"))?", re.IGNORECASE)
 _FORM: Final = re.compile(r"application/x-www-form-urlencoded(?:[ ]*;[ ]*charset=utf-8)?", re.IGNORECASE)
+# POST is MCP's; GET and DELETE are those of legacy sessions, judged as calls of their own (contracts §3).
 _MCP_METHODS: Final = frozenset({"POST", "GET", "DELETE"})
 _WRITING: Final = frozenset({"POST", "PUT", "PATCH"})
 _PREFLIGHT: Final = "access-control-request-method"
+# Those that decide here and have no comma in any valid value. The mirrored headers are compared whole instead.
 _SINGLE: Final = ("content-length", "mcp-session-id", "idempotency-key", "x-envoy-auth-partial-body")
+# Browsers keep a preflight's answer for so long; a route that loses an origin loses it after this at the latest.
 _PREFLIGHT_MAX_AGE_S: Final = 600
 
 
@@ -40,6 +45,8 @@ def admit(check: Check, route: Route) -> LocalAnswer | None:
     Raises:
         InvalidRequestError: with the reason of the first rule that fails.
     """
+    # The order is part of the contract: what the bytes are comes before what they say, and a refusal that the
+    # caller can act on (an origin, an upgrade) before one that only follows from it (an absent body).
     _headers(check)
     if preflight := _preflight(check, route):
         return preflight
@@ -106,11 +113,15 @@ def _origin(check: Check, route: Route) -> None:
 
 def _framing(check: Check) -> None:
     headers = check.headers
+    # Envoy sends no body to ext_authz with an upgrade, whatever the upstream is sent later; extended CONNECT
+    # (RFC 8441) is the same over HTTP/2.
     connection = {token.strip().lower() for token in headers.get("connection", "").split(",")}
     if "upgrade" in headers or "upgrade" in connection or ":protocol" in headers:
         raise InvalidRequestError(reasons.MCP_BODY_UPGRADE)
+    # Envoy sets this itself when it may cut bodies. Only its plain "false" is believed.
     if headers.get("x-envoy-auth-partial-body", "false") != "false":
         raise InvalidRequestError(reasons.MCP_BODY_PARTIAL)
+    # The tool's framework would decode it; we would judge other bytes than it runs (C23).
     if headers.get("content-encoding", "identity").lower() != "identity":
         raise InvalidRequestError(reasons.CONTENT_ENCODING)
 
@@ -121,11 +132,13 @@ def _body(check: Check, route: Route) -> None:
         raise InvalidRequestError(reasons.MCP_BODY_MISSING)
     if not body and check.method in _WRITING and _announces_body(check):
         raise InvalidRequestError(reasons.MCP_BODY_MISSING)
+    # A GET with a body is dropped by some servers and read by others.
     if body and check.method != "POST" and route.protocol is Protocol.MCP:
         raise InvalidRequestError(reasons.MCP_BODY_UNEXPECTED)
     if body and not _is_taken(check, route):
         raise InvalidRequestError(reasons.CONTENT_TYPE)
-    # Over HTTP/2 there may be no length; then the bytes held are the body (A6).
+    # Over HTTP/2 there may be no length; then the bytes held are the body (A6). Compared as text, so that no
+    # second spelling of a number (`+46`, `046`) is left to another parser to read otherwise.
     if check.headers.get("content-length") not in (None, str(len(body))):
         raise InvalidRequestError(reasons.MCP_BODY_LENGTH)
     if len(body) > route.max_body_bytes:

@@ -37,6 +37,7 @@ class Template:
             return None
         values: dict[str, str] = {}
         for wanted, segment in zip(self.segments, segments, strict=True):
+            # A variable takes a whole segment: with part of one, `/a/{x}-{y}` would fit one path in two ways.
             if wanted.startswith("{") and wanted.endswith("}") and segment:
                 values[wanted[1:-1]] = segment
             elif wanted != segment:
@@ -62,6 +63,7 @@ def parse(check: Check, route: Route, server: str, limits: Limits) -> ToolCall:
     Raises:
         InvalidRequestError: HTTP_PATH, HTTP_QUERY, HTTP_FORM or one of the JSON reasons.
     """
+    # At the first `?`: a later one is part of the query (RFC 3986 §3.4), whatever a router behind us thinks.
     raw_path, _, raw_query = check.path.partition("?")
     name, variables = _tool_name(check, route, raw_path)
     query = uri.form_fields(raw_query, reasons.HTTP_QUERY)
@@ -86,6 +88,7 @@ def _tool_name(check: Check, route: Route, raw_path: str) -> tuple[str, JsonObje
     if check.method == routes.CONNECT:  # a tunnel has a destination and no path
         return check.host, {}
     segments = uri.path_segments(raw_path, reasons.HTTP_PATH)
+    # Templates are fitted to decoded segments, because that is what the framework behind us fits its own to.
     for text in route.templates:
         if (values := template(text).fit(segments)) is not None:
             return text, {**values}
@@ -96,6 +99,7 @@ def _tool_name(check: Check, route: Route, raw_path: str) -> tuple[str, JsonObje
 def _body(check: Check, route: Route, limits: Limits) -> Parsed:
     if not check.body:
         return Parsed(value=None, simple=True)
+    # The envelope took JSON and forms only, so what is no form is JSON.
     if not envelope.is_form(check):
         return strict_json.parse(check.body, limits, max_bytes=route.max_body_bytes)
     fields = uri.read_form(check.body, reasons.HTTP_FORM)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 MAX_ID_BYTES: Final = 256
 """Longest string id; it is echoed in answers and kept in records."""
 
+# Folded form to exact form; all of JSON-RPC's own members are in lower case.
 _MEMBERS: Final = {name: name for name in ("jsonrpc", "id", "method", "params", "result", "error")}
 
 
@@ -56,6 +57,7 @@ def read(value: JsonValue) -> Message:
         raise InvalidRequestError(reasons.MCP_BATCH)
     if not isinstance(value, dict):
         raise InvalidRequestError(reasons.MCP_ENVELOPE, "the message is not an object")
+    # The id comes first, so that whatever is wrong with the rest is answered to the right request.
     message_id = _id(value)
     try:
         return _message(value, message_id)
@@ -85,6 +87,7 @@ def _id(message: JsonObject) -> str | int | None:
     message_id = message["id"]
     if isinstance(message_id, str) and len(message_id.encode()) <= MAX_ID_BYTES:
         return message_id
+    # A bool is an int to Python and not to JSON.
     if isinstance(message_id, int) and not isinstance(message_id, bool):
         return message_id
     raise InvalidRequestError(reasons.MCP_ENVELOPE, "the id is neither an integer nor a string of at most 256 bytes")
@@ -94,6 +97,7 @@ def _message(message: JsonObject, message_id: str | int | None) -> Message:
     refuse_folded(message, _MEMBERS)
     if message.get("jsonrpc") != "2.0":
         raise InvalidRequestError(reasons.MCP_ENVELOPE, 'jsonrpc is not "2.0"')
+    # By the presence of the member, not by its value: `"result": null` is a result all the same.
     if "result" in message or "error" in message:
         return _response(message, message_id)
     method = message.get("method")
@@ -106,6 +110,7 @@ def _message(message: JsonObject, message_id: str | int | None) -> Message:
 
 
 def _response(message: JsonObject, message_id: str | int | None) -> Message:
+    # A server may dispatch on `method` first and another on `result`: one of them runs what we took for an answer.
     if "method" in message or "params" in message or ("result" in message and "error" in message):
         raise InvalidRequestError(reasons.MCP_ENVELOPE, "both a request and a response")
     if message_id is None:

@@ -39,6 +39,8 @@ RESPONSE: Final = "response"
 """`tool.method` of a client's answer to its server's own request (contracts §3)."""
 _STREAMS: Final = {"GET": "stream/open", "DELETE": "session/delete"}
 
+# The methods of each era. Those that only servers send (sampling, elicitation, roots) are here too: a client that
+# sends one gets a decision of the policy's, which names it, and not a silent pass.
 _SHARED: Final = {
     "tools/list": Kind.LIST,
     "tools/call": Kind.CALL,
@@ -63,6 +65,7 @@ _LEGACY_REQUESTS: Final[Mapping[str, Kind]] = _SHARED | {
     "tasks/list": Kind.CALL,
     "tasks/result": Kind.CALL,
 }
+# 2026-07-28 dropped the handshake, `ping` and the per-session methods; tasks are its extension now.
 _MODERN_REQUESTS: Final[Mapping[str, Kind]] = _SHARED | {
     "server/discover": Kind.HANDSHAKE,
     "subscriptions/listen": Kind.CALL,
@@ -79,6 +82,7 @@ _NOTIFICATIONS: Final = frozenset(
 )
 """What a client may send; the other notifications of MCP are its server's."""
 
+# ASCII only, and matched whole: `$` would let a trailing newline in.
 _TOOL_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 _TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _META_VERSION: Final = "io.modelcontextprotocol/protocolVersion"
@@ -87,6 +91,7 @@ _PARAMS: Final = {
     name.casefold(): name
     for name in ("name", "arguments", "_meta", "uri", "cursor", "taskId", "inputResponses", "requestState")
 }
+# Only what is read here. A server's own keys live in `_meta` as well, in whatever case it likes.
 _META: Final = {name.casefold(): name for name in (_META_VERSION, _META_CAPABILITIES, "traceparent")}
 
 
@@ -102,12 +107,15 @@ def parse(check: Check, route: Route, server: str, limits: Limits) -> ToolCall:
     Raises:
         InvalidRequestError: with the reason, and with the JSON-RPC id as soon as it could be read.
     """
+    # Envelope and route were checked before; the steps below are in the order of what each must know.
     if check.method in _STREAMS:
         return _stream(check, route, server)
     body = check.body or b""
     parsed = strict_json.parse(body, limits, max_bytes=route.max_body_bytes)
     message = json_rpc.read(parsed.value)
     try:
+        # The version decides which methods there are, the method what its parameters mean, and only then is it
+        # known what the headers have to repeat.
         meta = _meta(message.params)
         version = _version(check, message, meta)
         kind = _kind(message, version, check)
@@ -175,9 +183,11 @@ def _known(version: str | None) -> str:
 
 def _version(check: Check, message: Message, meta: JsonObject) -> str:
     """The revision that header and body agree on, or "" for an `initialize` that comes before it."""
+    # A value of another type than text equals no header, so it needs no check of its own.
     header, claimed = check.headers.get("mcp-protocol-version"), meta.get(_META_VERSION)
     if header is None and claimed is None and message.method == "initialize":
         return ""
+    # A modern client that leaves the header out would be read as legacy by a router that looks no further.
     if header is None and claimed is not None:
         raise InvalidRequestError(reasons.HEADER_MISMATCH, "mcp-protocol-version is missing")
     version = _known(header)
@@ -199,10 +209,12 @@ def _kind(message: Message, version: str, check: Check) -> Kind:
         if version == MODERN or "mcp-session-id" not in check.headers:
             raise InvalidRequestError(reasons.MCP_RESPONSE)
         return Kind.RESPONSE
+    # Looked up, never parsed: no case folding, no trimming, no prefixes (C12).
     requests = _MODERN_REQUESTS if version == MODERN else _LEGACY_REQUESTS
     is_notification = message.method in _NOTIFICATIONS
     if not is_notification and message.method not in requests:
         raise InvalidRequestError(reasons.MCP_METHOD_UNKNOWN)
+    # Without an id a server runs the call and sends no answer, so nobody would see that it ran (C11).
     if is_notification is not message.is_notification:
         raise InvalidRequestError(reasons.MCP_ENVELOPE, "the id is missing, or there where none belongs")
     return Kind.HANDSHAKE if is_notification else requests[message.method]
@@ -211,6 +223,8 @@ def _kind(message: Message, version: str, check: Check) -> Kind:
 def _target(message: Message) -> tuple[str, JsonObject, str]:
     """Name, arguments, and the arguments' RFC 6901 pointer in the body."""
     params = message.params
+    # A policy sees the arguments of tools whole, and the parameters of everything else without `_meta`, which
+    # is the protocol's (contracts §4).
     if message.method == "tools/call":
         return _tool_name(params), _arguments(params), "/params/arguments"
     name = params.get("name", params.get("uri", ""))
@@ -230,6 +244,7 @@ def _tool_name(params: JsonObject) -> str:
 
 
 def _arguments(params: JsonObject) -> JsonObject:
+    # Absent means none. Null, a list or JSON in a string would be read by some servers and not by others (C16).
     arguments: JsonValue = params.get("arguments", {})
     if not isinstance(arguments, dict):
         raise InvalidRequestError(reasons.MCP_PARAMS, "params.arguments is not an object")
@@ -242,5 +257,6 @@ def _session(check: Check, version: str) -> str:
 
 
 def _traceparent(meta: JsonObject) -> str:
+    # Correlation only: a malformed one is left out, it is no reason to refuse.
     value = meta.get("traceparent")
     return value if isinstance(value, str) and _TRACEPARENT.fullmatch(value) else ""

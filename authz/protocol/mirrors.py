@@ -33,7 +33,9 @@ if TYPE_CHECKING:
 
 PARAM_PREFIX: Final = "mcp-param-"
 _SENTINEL: Final = ("=?base64?", "?=")
+# Bounded, and without exponents: `1e999999999` would be a number of a billion digits.
 _DECIMAL: Final = re.compile(r"-?[0-9]{1,20}(?:\.[0-9]{1,20})?")
+# What `Mcp-Name` repeats, by method; the tasks are those of the extension's "Routing Headers".
 _NAMED_BY: Final = {
     "tools/call": "name",
     "prompts/get": "name",
@@ -63,6 +65,7 @@ def agree(
     Raises:
         InvalidRequestError: HEADER_MISMATCH.
     """
+    # 2026-07-28 leaves the headers of notifications undefined.
     required = required and message.id is not None
     _agree("mcp-method", headers.get("mcp-method"), message.method, required=required)
     _agree_name(headers.get("mcp-name"), message, required=required)
@@ -78,6 +81,7 @@ def decode(header: str) -> str:
     Raises:
         InvalidRequestError: HEADER_MISMATCH; the sentinel holds no canonical Base64 of UTF-8.
     """
+    # The markers are case-sensitive; in any other case the text is the value itself and must be in the body.
     prefix, suffix = _SENTINEL
     if not (header.startswith(prefix) and header.endswith(suffix)):
         return header
@@ -96,6 +100,7 @@ def encode(value: JsonValue) -> str:
     """The header value for an argument: as it is where that is safe, else in the Base64 sentinel."""
     text = str(value).lower() if isinstance(value, bool) else str(value)
     prefix, suffix = _SENTINEL
+    # A value that looks like the sentinel is wrapped too, or the server would decode it.
     plain = text.isascii() and text.isprintable() and text == text.strip()
     if plain and not (text.startswith(prefix) and text.endswith(suffix)):
         return text
@@ -108,6 +113,7 @@ def _agree(name: str, header: str | None, value: JsonValue, *, required: bool) -
 
 
 def _agree_name(header: str | None, message: Message, *, required: bool) -> None:
+    # A header for a method that names nothing finds None here, and disagrees.
     value = message.params.get(_NAMED_BY.get(message.method, ""))
     decoded = None if header is None else decode(header)
     _agree("mcp-name", decoded, value, required=required and message.method in _NAME_REQUIRED)
@@ -122,10 +128,12 @@ def _agree_params(
     }
     present = {name: decode(value) for name, value in headers.items() if name.startswith(PARAM_PREFIX)}
     repeated: dict[str, str] = {}
+    # The annotated ones may be missing, the present ones may be unknown: both sets are looked at.
     for name in annotated.keys() | present:
         path = annotated.get(name) or _named_argument(name, args)
         value = pointer.find(args, path) if path else None
         header = present.get(name)
+        # Null counts as absent on both sides ("Server Behavior for Custom Headers").
         if path is None:
             path = _equal_argument(present[name], args)
         elif (header is None) is not (value is None) and (header is not None or required):
@@ -155,6 +163,7 @@ def _is_equal(header: str, value: JsonValue) -> bool:
     """Integers by their number (`42.0` is 42), everything else by its text."""
     if isinstance(value, bool):
         return header == str(value).lower()
+    # Exactly, not as doubles: 9007199254740991.1 is not 9007199254740991.
     if isinstance(value, int | float):
         return _DECIMAL.fullmatch(header) is not None and Decimal(header) == Decimal(value)
     return header == value

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from authz.model import JsonValue
 
+# No sign, no leading zero (RFC 6901 §4), no other script's digits, and short enough to be an index at all.
 _INDEX: Final = re.compile(r"0|[1-9][0-9]{0,8}")
 _ESCAPE: Final = re.compile(r"~(?![01])")
 
@@ -29,9 +30,10 @@ def tokens(pointer: str) -> list[str]:
         PointerError: no leading slash, or a `~` that escapes nothing (RFC 6901 §3).
     """
     if not pointer:
-        return []
+        return []  # the whole document
     if not pointer.startswith("/") or _ESCAPE.search(pointer):
         raise PointerError("not a JSON pointer")
+    # `~1` before `~0`, or `~01` would become a slash.
     return [token.replace("~1", "/").replace("~0", "~") for token in pointer[1:].split("/")]
 
 

@@ -40,6 +40,7 @@ _MAX_NESTING: Final = 4
 """JSON in text in JSON in text: deeper than this is not read but refused."""
 _TEXT_LIMITS: Final = Limits()
 _ESCAPED: Final = re.compile(r"\\u([0-9A-Fa-f]{4})")
+# Both alphabets, padded or not, and short ones too: a key of 16 characters has 22.
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/_-]{8,}={0,2}")
 _MIN_COPY: Final = 5
 _MAX_LITERAL: Final = 256
@@ -90,6 +91,7 @@ def apply_to_result(result: JsonValue, plan: Sequence[Redaction]) -> Redacted:
     redacted = apply(result, _with_copies(result, plan))
     if not (isinstance(result, dict) and isinstance(redacted.value, dict) and "structuredContent" in result):
         return redacted
+    # Copies are found by their meaning: servers write them with other spaces and other orders of keys.
     before, after = result["structuredContent"], redacted.value.get("structuredContent")
     if before == after:
         return redacted
@@ -116,6 +118,7 @@ def apply_to_call(
     Raises:
         UnavailableError: REDACT_FAILED; also where a pointer is not into the body (a path or query of plain HTTP).
     """
+    # The bytes are parsed again, and not kept from the first phase: a plan is rare, memory for each call is not.
     if call.tool.protocol is Protocol.MCP:
         redacted = apply(_parsed(body, limits), plan, call.args_pointer)
         headers = _mirrored(redacted.value, call)
@@ -189,6 +192,7 @@ def _apply_one(value: JsonValue, redaction: Redaction, base: str) -> tuple[JsonV
         tokens = pointer.tokens(base + redaction.path)
         if not redaction.pattern:
             return _change(value, tokens, lambda _: redaction.replacement), 1
+        # A pattern may match nothing: it says what must not be there, and it is not.
         substitution = _Substitution(redaction)
         return _change(value, tokens, substitution.within), substitution.count
     except (LookupError, pointer.PointerError):
@@ -234,6 +238,7 @@ class _Substitution:
         return value if redacted == written else redacted
 
     def _object(self, value: JsonObject, nesting: int) -> JsonObject:
+        # Names carry secrets as values do. Two that became one would silently drop a member.
         redacted = {self._substitute(name): self.within(member, nesting) for name, member in value.items()}
         if len(redacted) != len(value):
             raise _failed("two names become one")
@@ -245,6 +250,7 @@ class _Substitution:
             if nesting == _MAX_NESTING:
                 raise _failed("JSON in text is nested too deeply")
             redacted = self.within(inner, nesting + 1)
+            # Untouched JSON keeps its bytes: a tool may compare or sign them.
             text = text if redacted == inner else orjson.dumps(redacted).decode()
         text = self._substitute(text)
         if any(self._pattern.search(reading) for reading in _readings(text)):
@@ -254,6 +260,7 @@ class _Substitution:
 
     def _substitute(self, text: str) -> str:
         redacted: str
+        # A function, because a replacement given as text would be read as a template (`\\1`).
         redacted, count = self._pattern.subn(lambda _: self._replacement, text)
         self.count += count
         return redacted
@@ -274,6 +281,8 @@ def _as_json(text: str) -> JsonValue:
     """The object, array or string that `text` is the JSON of, or None."""
     if not text.lstrip().startswith(("{", "[", '"')):
         return None
+    # Strictly: of two equal names we would redact one and the reader may show the other. Text that fails is
+    # searched as it stands and unescaped.
     body = text.encode()
     try:
         return strict_json.parse(body, _TEXT_LIMITS, max_bytes=len(body) + 1).value
@@ -284,6 +293,7 @@ def _as_json(text: str) -> JsonValue:
 def _readings(text: str) -> list[str]:
     """What `text` says once its escapes, or its Base64, are undone."""
     readings = []
+    # Unescaped by UTF-16 units, as JSON does it: a pair of escapes is one character.
     if _ESCAPED.search(text):
         units = _ESCAPED.sub(lambda match: chr(int(match[1], 16)), text)
         readings.append(units.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace"))

@@ -55,6 +55,7 @@ def judged_part(message: JsonObject) -> str | None:
         UnavailableError: REDACT_FAILED; it is not one JSON-RPC message.
     """
     parts = [part for part in ("result", "error", "params") if part in message]
+    # A client that dispatches on `method` and one that dispatches on `result` must not see two messages.
     asks, answers = isinstance(message.get("method"), str), parts in (["result"], ["error"])
     if asks is answers or len(parts) > 1:
         raise _unreadable("not one JSON-RPC message")
@@ -77,6 +78,7 @@ def filter_tools(message: JsonObject, visible: Callable[[JsonObject], bool], *, 
     result = message.get("result")
     if result is None and isinstance(message.get("error"), dict):
         return Filtered(message=message, hidden=())
+    # Anything but a list of named tools could hold a tool that nobody judged.
     tools = result.get("tools") if isinstance(result, dict) else None
     if not isinstance(result, dict) or not isinstance(tools, list):
         raise _unreadable("not a list of tools")
@@ -89,6 +91,7 @@ def filter_tools(message: JsonObject, visible: Callable[[JsonObject], bool], *, 
             shown.append(tool)
         else:
             hidden.append(name)
+    # A shared cache would show one caller's tools to the next (2026-07-28, "Caching").
     scope: JsonObject = {"cacheScope": "private"} if modern else {}
     return Filtered(message={**message, "result": {**result, "tools": shown, **scope}}, hidden=tuple(hidden))
 

@@ -31,6 +31,7 @@ def match(check: Check, routes: Iterable[Route]) -> Route:
     Raises:
         InvalidRequestError: PATH_UNKNOWN; HTTP_PATH where a prefix fits but the rest is ambiguous.
     """
+    # `:path` is never given to a URL parser: `//host/x` would become an authority (CVE-2026-26205).
     path = check.path.partition("?")[0]
     for route in routes:
         if route.host is not None and route.host.lower() != check.host.lower():

@@ -21,6 +21,7 @@ COMMENT: Final = b":\n"
 
 _BOM: Final = b"\xef\xbb\xbf"
 _END_OF_LINE: Final = re.compile(rb"\r\n|\n|\r")
+# `id` and `retry` steer reconnection, `event` the dispatch; nothing else means anything to a client.
 _KEPT: Final = frozenset({b"event", b"id", b"retry"})
 
 
@@ -86,14 +87,16 @@ class EventReader:
         return b"" if undecided else head.removeprefix(_BOM)
 
     def _take(self, line: bytes) -> Event | bytes | None:
-        if not line:
+        if not line:  # a blank line is the only end of an event
             return self._finish()
         if line.startswith(b":"):
             return COMMENT
+        # Every line counts, also those that are dropped, so that no flood of them is free.
         self._held += len(line) + 1
         self._bound(0)
         name, _, value = line.partition(b":")
         if name == b"data":
+            # One space after the colon is the format's, more are the value's.
             self._data.append(value.removeprefix(b" "))
         elif name in _KEPT:
             self._fields.append(line)

@@ -33,9 +33,11 @@ MAX_INTEGER: Final = 2**53 - 1
 """Largest integer up to which a double holds every one exactly (RFC 7493 §2.2)."""
 
 _NUL: Final = b"\\u0000"
+# Finds tokens in text that jiter has taken already; only used to say where a fault is, and for long strings.
 _TOKEN: Final = re.compile(rb'"(?:[^"\\]|\\.)*"\s*:|"(?:[^"\\]|\\.)*"|-?[0-9][0-9.eE+-]*|[\[\]{}]')
 _STEP: Final = {b"[": 1, b"{": 1, b"]": -1, b"}": -1}
 _POSITION: Final = re.compile(r" at line (\d+) column (\d+)$")
+# What other parsers take for numbers: JavaScript's and Python's spellings (C4).
 _NUMBER_LIKE: Final = re.compile(rb"[-+.]|NaN|Infinity")
 _REFUSALS: Final = (
     ("Detected duplicate key", reasons.JSON_DUP_KEY),
@@ -122,6 +124,8 @@ def _examine_containers(value: JsonValue, body: bytes, limits: Limits, *, plain:
     Counting bytes settles nearly every call. Only where it does not is the value walked, level by level: no
     recursion, so no depth exhausts the stack.
     """
+    # Each level has a bracket and each item a comma or a bracket, so these counts are upper bounds; brackets inside
+    # text only make them larger.
     opened = body.count(b"[") + body.count(b"{")
     if plain and opened <= limits.json_depth and _is_narrow(body, opened, limits.json_keys):
         return True
@@ -188,6 +192,7 @@ def _is_name_with_nul(token: bytes) -> bool:
 def _is_out_of_range(token: bytes) -> bool:
     if token[:1] not in b"-0123456789":
         return False
+    # As a double: any length of digits is judged in constant time, and 2^53 is the first that is too large.
     size = abs(float(token))
     return math.isinf(size) or (size > MAX_INTEGER and token.lstrip(b"-").isdigit())
 

@@ -21,8 +21,12 @@ if TYPE_CHECKING:
 
 _VISIBLE: Final = re.compile(r"(?:[!-$&-~]|%[0-9A-Fa-f]{2})*")
 """Visible ASCII in which every percent sign begins an escape."""
+# `;` begins path parameters for some servers, `\\` is a slash for others, `#` and `?` cannot be in a path at all.
 _UNDECODED: Final = re.compile(r"[;\\#?]")
+# Decoded from an escape these are separators or terminators to whoever decodes once more; `%` is what makes that
+# possible (double encoding).
 _DECODED: Final = re.compile(r"[/\\;%\x00-\x1f\x7f]")
+# Line breaks and tabs are text in a form field; the other controls are nobody's text.
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
@@ -38,6 +42,7 @@ def path_segments(path: str, reason: Reason) -> list[str]:
     for segment in (*parents, last):
         if segment in (".", "..") or _DECODED.search(segment):
             raise InvalidRequestError(reason)
+    # `//` is one separator to some and an empty name to others.
     if "" in parents:
         raise InvalidRequestError(reason, "an empty path segment")
     return [*parents, last]
@@ -50,10 +55,12 @@ def form_fields(text: str, reason: Reason) -> JsonObject:
         InvalidRequestError: `reason`; a `;` that some readers split at, a broken escape, bytes that are not UTF-8.
     """
     fields: JsonObject = {}
+    # Pairs are split before they are decoded, so that an escaped `&` or `=` stays text.
     for pair in filter(None, text.split("&")):
         name, _, value = (_decode(part.replace("+", "%20"), reason) for part in pair.partition("="))
         if ";" in pair or "#" in pair or _CONTROL.search(name + value):
             raise InvalidRequestError(reason)
+        # All values of a repeated name are shown: which one a framework takes is not ours to guess.
         if name not in fields:
             fields[name] = value
         elif isinstance(values := fields[name], list):

@@ -187,6 +187,12 @@ def test_a_result_without_structured_content_is_redacted_where_it_is() -> None:
     assert redacted.value == {"content": ["[x]"], "structuredContent": "[x]"}
 
 
+@pytest.mark.parametrize("path", ["/structuredContent/absent", "/structuredContent/~2", "/content/9"])
+def test_b1_a_redaction_that_points_at_nothing_in_a_result_is_an_error(path: str) -> None:
+    with pytest.raises(UnavailableError, match="REDACT_FAILED"):
+        redaction.apply_to_result(result({"a": 1}, "text"), [whole(path)])
+
+
 def test_a_result_with_nothing_to_find_stays_as_it_is() -> None:
     untouched = result({"a": 1}, '{ "a": 1 }')
     redacted = redaction.apply_to_result(untouched, [Redaction(path="/content", pattern="AKIA", replacement="")])

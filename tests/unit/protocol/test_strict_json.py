@@ -225,6 +225,45 @@ def test_c8_trailing_bytes_and_bad_syntax_are_refused(body: bytes, reason: str) 
     assert refusal(body).reason.code == reason
 
 
+@pytest.mark.parametrize(
+    ("suite_class", "body", "outcome"),
+    [
+        ("number_real_underflow, number_double_huge_neg_exp", b"[4e-4000]", "read as 0.0"),
+        ("number_huge_exp, number_pos_double_huge_exp", b"[0.7e00100000000000000000]", "JSON_NUMBER_RANGE"),
+        ("number_real_pos_overflow", b"[77e9999]", "JSON_NUMBER_RANGE"),
+        ("number_real_neg_overflow, number_neg_int_huge_exp", b"[-7e9999]", "JSON_NUMBER_RANGE"),
+        ("number_too_big_pos_int", b"[700000000000000000000]", "JSON_NUMBER_RANGE"),
+        ("number_too_big_neg_int, number_very_big_negative_int", b"[-700000000000000000000]", "JSON_NUMBER_RANGE"),
+        ("object_key_lone_2nd_surrogate", b'{"\\udc01":1}', "JSON_TEXT"),
+        ("string_1st_surrogate_but_2nd_missing, string_invalid_lonely_surrogate", b'["\\ud801"]', "JSON_TEXT"),
+        ("string_1st_valid_surrogate_2nd_invalid", b'["\\ud801\\u4321"]', "JSON_TEXT"),
+        ("string_incomplete_surrogate_and_escape_valid", b'["\\ud801\\t"]', "JSON_TEXT"),
+        ("string_incomplete_surrogates_escape_valid", b'["\\ud801\\ud801\\t"]', "JSON_TEXT"),
+        ("string_incomplete_surrogate_pair, string_invalid_surrogate", b'["\\ud801xyz"]', "JSON_TEXT"),
+        ("string_inverted_surrogates", b'["\\udc01\\ud801"]', "JSON_TEXT"),
+        ("string_lone_second_surrogate", b'["\\udc01"]', "JSON_TEXT"),
+        ("string_UTF-8_invalid_sequence, string_invalid_utf-8", b'["x\xfe"]', "JSON_TEXT"),
+        ("string_UTF8_surrogate", b'["\xed\xb0\x81"]', "JSON_TEXT"),
+        ("string_iso_latin_1", b'["\xe8"]', "JSON_TEXT"),
+        ("string_lone_utf8_continuation_byte", b'["\x82"]', "JSON_TEXT"),
+        ("string_not_in_unicode_range", b'["\xf4\x90\x80\x80"]', "JSON_TEXT"),
+        ("string_overlong_sequence_2_bytes", b'["\xc1\xaf"]', "JSON_TEXT"),
+        ("string_overlong_sequence_6_bytes", b'["\xfc\x80\x80\x80\x81\xaf"]', "JSON_TEXT"),
+        ("string_truncated-utf-8", b'["\xe1\x80"]', "JSON_TEXT"),
+        ("string_UTF-16LE_with_BOM", b"\xff\xfe" + '["x"]'.encode("utf-16-le"), "JSON_ENCODING"),
+        ("string_utf16LE_no_BOM", '["x"]'.encode("utf-16-le"), "JSON_ENCODING"),
+        ("string_utf16BE_no_BOM", '["x"]'.encode("utf-16-be"), "JSON_ENCODING"),
+        ("structure_UTF-8_BOM_empty_object", b"\xef\xbb\xbf{}", "JSON_ENCODING"),
+        ("structure_500_nested_arrays", b"[" * 499 + b"]" * 499, "JSON_DEPTH"),
+    ],
+)
+def test_c9_each_class_that_the_suite_leaves_open_has_our_choice(suite_class: str, body: bytes, outcome: str) -> None:
+    if outcome == "read as 0.0":
+        assert parse(body, LIMITS).value == [0.0], suite_class
+    else:
+        assert refusal(body).reason.code == outcome, suite_class
+
+
 def test_c9_an_error_names_its_offset_over_lines_and_repeats_nothing_of_the_body() -> None:
     error = refusal(b'{\n"secret-name": 1,\n"secret-name": 2}')
     assert error.offset == 20
