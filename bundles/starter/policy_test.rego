@@ -125,6 +125,11 @@ test_fail_deny[note] if {
 		"c12 method in other case": [asking("Tools/List", ""), "no_rule_allows"],
 		"resource elsewhere": [asking("resources/read", "file:///etc/passwd"), "no_rule_allows"],
 		"resource by traversal": [asking("resources/read", "file:///docs/../etc/passwd"), "no_rule_allows"],
+		"resource without a scheme": [asking("resources/read", "/docs/plan.txt"), "no_rule_allows"],
+		"prompt with the name of a tool": [
+			object.union(asking("prompts/get", "read_document"), {"args": {"path": "/docs/plan.txt"}}),
+			"no_rule_allows",
+		],
 		"resource of another scheme": [asking("resources/read", "https:///docs/plan.txt"), "no_rule_allows"],
 		"resource without a grant": [
 			object.union(asking("resources/read", "file:///docs/a"), {"agent": {"id": "billing-agent"}}),

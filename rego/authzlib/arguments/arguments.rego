@@ -9,10 +9,14 @@ package authzlib.arguments
 
 # METADATA
 # title: A number above one bound and not above another
-# description: Is true when `args[name]` is a number with `above < number <= up_to`.
+# description: |
+#   Is true when `args[name]` is a number with `above < number <= up_to`. Bounds come from a bundle's data, and Rego
+#   orders every number below every string: bounds that are no numbers bound nothing, so nothing is within them.
 # scope: document
 number_within(args, name, above, up_to) if {
 	is_number(args[name])
+	is_number(above)
+	is_number(up_to)
 	args[name] > above
 	args[name] <= up_to
 }

@@ -25,6 +25,17 @@ test_fail_number_within[note] if {
 	not arguments.number_within(args, "amount", 0, 1000)
 }
 
+test_fail_number_within_bounds_that_are_no_numbers[note] if {
+	some note, [amount, above, up_to] in {
+		"limit as a string": [500, 0, "1000"],
+		"limit as a list": [500, 0, [1000]],
+		"limit and amount as strings": ["100", 0, "1000"],
+		"null for the lower bound": [-1, null, 1000],
+		"boolean for the lower bound": [-1, true, 1000],
+	}
+	not arguments.number_within({"amount": amount}, "amount", above, up_to)
+}
+
 test_success_number_above if arguments.number_above({"amount": 1000.01}, "amount", 1000)
 
 test_fail_number_above[note] if {

@@ -11,6 +11,7 @@ samples := {
 	"aws_access_key": {
 		"key": concat("", ["AKIA", "IOSFODNN7EXAMPLE"]),
 		"temporary key": concat("", ["id:ASIA", "IOSFODNN7EXAMPLE."]),
+		"older key": concat("", ["A3TX", "IOSFODNN7EXAMPLE"]),
 		"glued to a word": concat("", ["xAKIA", "IOSFODNN7EXAMPLEx"]),
 	},
 	"github_token": {

@@ -92,4 +92,7 @@ test_success_parsed if {
 	urls.parsed("https://Api.example.com/x") == {"scheme": "https", "host": "api.example.com", "port": 443}
 }
 
-test_fail_parsed if not urls.parsed("https://a@b/")
+test_fail_parsed[url] if {
+	some url in {"https://a@b/", "https://a.example:65979/", "https://a.example:65536/", "https://10.0.0.1/"}
+	not urls.parsed(url)
+}
