@@ -5,7 +5,8 @@
     ├── InvalidRequestError      the caller's: becomes a deny with `reason`
     ├── PolicyError              the policy's: becomes a deny with `reason`
     ├── UnavailableError         a part of ours: becomes a deny with `reason` (exit 3)
-    └── BundleError              a candidate policy's: the last good revision stays
+    ├── BundleError              a candidate policy's: the last good revision stays
+    └── ProgramError             a program that is needed is missing or died (exit 3)
 
 Decides nothing. Messages are lower case, one line, without secrets, tokens or arguments; what a caller
 gives is named by position or type, never repeated. `pdp.py` turns the middle three into denials, so none
@@ -93,3 +94,16 @@ class BundleError(AuthzError):
     def __init__(self, message: str, *, problems: Sequence[str] = ()) -> None:
         super().__init__(message)
         self.problems = tuple(problems)
+
+
+class ProgramError(AuthzError):
+    """A program that is needed, such as Envoy, is missing, died or never became ready.
+
+    Args:
+        message: which one, and what it did.
+        remedy: what to do about it, or the end of the program's log.
+    """
+
+    def __init__(self, message: str, *, remedy: str = "") -> None:
+        super().__init__(message)
+        self.remedy = remedy

@@ -13,8 +13,8 @@ from typing import Final, NoReturn
 import typer
 
 from authz import __version__
-from authz.cli import decide, demo, serve, token
-from authz.errors import AuthzError, BundleError, ConfigError, UnavailableError
+from authz.cli import decide, demo, serve, token, up
+from authz.errors import AuthzError, BundleError, ConfigError, ProgramError, UnavailableError
 from authz.native import NativeError
 
 app: Final = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Policy decisions for AI agents.")
@@ -29,6 +29,7 @@ app.command("serve", epilog=serve.EXAMPLES)(serve.serve)
 app.command("decide", epilog=decide.EXAMPLES)(decide.decide)
 app.command("demo", epilog=demo.EXAMPLES)(demo.demo)
 app.command("token", epilog=token.EXAMPLES)(token.token)
+app.command("up", epilog=up.EXAMPLES)(up.up)
 
 
 @app.command()
@@ -45,7 +46,7 @@ def main() -> NoReturn:
         _fail(2, f"{error}\n{error.remedy}".rstrip())
     except UnavailableError as error:
         _fail(3, str(error))
-    except NativeError as error:
+    except (NativeError, ProgramError) as error:
         _fail(3, f"{error}\n{error.remedy}".rstrip())
     except BundleError as error:
         _fail(1, "\n  ".join([str(error), *error.problems]))

@@ -1,0 +1,101 @@
+"""`authz up`: Envoy and the decision service before an MCP server or an HTTP API."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from authz.cli.state import StateOption, state_folder
+from authz.config import KIB
+from authz.errors import ConfigError
+from authz.identity.development_issuer import open_issuer
+from authz.model import Protocol
+from authz.proxy.configuration import Plan, upstream
+from authz.proxy.programs import find_envoy
+from authz.proxy.stack import Stack, ca_bundle, free_address, refuse_busy, socket_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+EXAMPLES = """
+Examples:
+
+  authz up --policy bundles/starter --upstream http://127.0.0.1:3000/mcp
+
+  authz up --policy policy/ --upstream https://api.example/v1/ --protocol http --listen 127.0.0.1:0 --output json
+"""
+
+
+def up(
+    url: Annotated[str, typer.Option("--upstream", envvar="AUTHZ_UPSTREAM", help="URL of the tool server.")],
+    policy: Annotated[
+        list[Path], typer.Option(envvar="AUTHZ_POLICY", help="Folder, .rego or bundle archive; repeatable.")
+    ],
+    protocol: Annotated[str, typer.Option(envvar="AUTHZ_PROTOCOL", help="mcp | http")] = "mcp",
+    listen: Annotated[
+        str, typer.Option(envvar="AUTHZ_LISTEN", help="HOST:PORT; port 0 takes a free one.")
+    ] = "127.0.0.1:10000",
+    server: Annotated[str, typer.Option(envvar="AUTHZ_SERVER", help="tool.server in policy input.")] = "default",
+    max_body: Annotated[
+        int, typer.Option(envvar="AUTHZ_MAX_BODY", min=1, max=16 * KIB * KIB, help="Largest body, in bytes.")
+    ] = 256 * KIB,
+    envoy: Annotated[Path | None, typer.Option(envvar="AUTHZ_ENVOY", help="The Envoy program.")] = None,
+    state: StateOption = None,
+    output: Annotated[str, typer.Option(help="table | json")] = "table",
+) -> None:
+    """Run until Ctrl-C. The one line on stdout says where everything is."""
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    host, port = _address(listen)
+    program = find_envoy(envoy)
+    refuse_busy(host, port)
+    folder = state_folder(state).resolve()
+    issuer = open_issuer(folder)
+    with socket_folder(folder) as sockets:
+        plan = Plan(
+            policy=tuple(path.resolve() for path in policy),
+            upstream=upstream(url),
+            protocol=_protocol(protocol),
+            host=host,
+            port=port,
+            server=server,
+            max_body_bytes=max_body,
+            state=folder,
+            socket=sockets / "authz.sock",
+            admin=sockets / "envoy-admin.sock",
+            diagnostics=free_address(),
+            issuer=issuer.issuer,
+            audience=issuer.audience,
+            jwks=issuer.jwks_path,
+            ca_bundle=ca_bundle(),
+        )
+        with Stack(plan, program) as stack:
+            _say(stack.ready(), output)
+            stack.watch(stopping)
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal():
+        raise ConfigError(f"--listen is not HOST:PORT: `{text}`", remedy="such as 127.0.0.1:10000")
+    return host.strip("[]"), int(port)
+
+
+def _protocol(text: str) -> Protocol:
+    if text not in (Protocol.MCP, Protocol.HTTP):
+        raise ConfigError(f"--protocol is neither mcp nor http: `{text}`")
+    return Protocol(text)
+
+
+def _say(ready: Mapping[str, Any], output: str) -> None:
+    if output == "json":
+        print(json.dumps(ready), flush=True)
+        return
+    facts = ", ".join(f"{name} {ready[name]}" for name in ("issuer", "diagnostics", "traces", "records"))
+    print(f"ready: {ready['url']}; {facts}", flush=True)
