@@ -32,7 +32,9 @@ unredactable(document, classes) if {
 	detectors.suspected(document, classes)
 	walk(document, [_, value])
 	is_object(value)
-	some key in object.keys(value)
+	keys := object.keys(value)
+	detectors.suspected(keys, classes)
+	some key in keys
 	count(detectors.found(key, classes)) > 0
 }
 
