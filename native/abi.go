@@ -8,7 +8,10 @@ import "C"
 import (
 	"runtime"
 	"runtime/debug"
+	"strings"
 	"time"
+
+	"github.com/open-policy-agent/opa/v1/version"
 
 	"authz/native/internal/barrier"
 	"authz/native/internal/engine"
@@ -162,6 +165,28 @@ func AuthzCheck(options *C.uint8_t, size C.size_t, out *C.authz_result) {
 			return nil, err
 		}
 		return describe(engine.Check(asked))
+	})
+}
+
+// AuthzTest runs a policy's tests.
+//
+//export AuthzTest
+func AuthzTest(options *C.uint8_t, size C.size_t, out *C.authz_result) {
+	answer(out, func() ([]byte, error) {
+		asked := engine.TestOptions{}
+		if err := decode(view(options, size), &asked); err != nil {
+			return nil, err
+		}
+		return describe(engine.Test(asked))
+	})
+}
+
+// AuthzVersions tells what the library is made of.
+//
+//export AuthzVersions
+func AuthzVersions(out *C.authz_result) {
+	answer(out, func() ([]byte, error) {
+		return describe(map[string]string{"opa": version.Version, "go": strings.TrimPrefix(runtime.Version(), "go")}, nil)
 	})
 }
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal, Self
+from typing import TYPE_CHECKING, Final, Literal, Self, TypeAlias
 
 from authz.native.boundary import location, nanoseconds, problem
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from authz.model import JsonValue
     from authz.native.boundary import Boundary, Json, Location, Problem
 
+Contract: TypeAlias = Literal["agent", "envoy"]
+
 _JSON: Final = json.JSONEncoder(separators=(",", ":")).encode
 
 
@@ -29,7 +31,7 @@ class PolicyOptions:
 
     paths: tuple[Path, ...] = ()
     archive: bytes | None = None
-    contract: Literal["agent", "envoy"] = "agent"
+    contract: Contract = "agent"
 
     def encoded(self) -> bytes:
         """As the library reads it."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from authz.native.boundary import Json, Problem
-    from authz.native.engine import PolicyOptions
+    from authz.native.engine import Contract, PolicyOptions
     from authz.native.log import LogOptions
     from authz.native.program import Program
     from authz.native.transport import ServerOptions
@@ -56,15 +56,45 @@ class Library:
         """
         return Policy.open(self._boundary, options)
 
-    def check(self, paths: Sequence[Path], schema: Path | None = None) -> Sequence[Problem]:
-        """What `opa check --strict` finds, tests included; with a schema of the input, unknown input paths too.
+    def check(
+        self, paths: Sequence[Path], schema: Path | None = None, contract: Contract = "agent"
+    ) -> Sequence[Problem]:
+        """What `opa check --strict` finds, tests included; where that is nothing, what is unwise.
 
         Args:
             paths: files and directories.
-            schema: a JSON schema for `input`, or a directory of schemas that annotations name.
+            schema: the JSON schema of every rule's input, or a directory that has it as `input.json` among others that
+                annotations name. With one, input paths that do not exist are found.
+            contract: whose builtins there are.
         """
-        asked = {"paths": [str(path) for path in paths], "schema": str(schema or "")}
+        asked = {"paths": [str(path) for path in paths], "schema": str(schema or ""), "contract": contract}
         return tuple(map(problem, self._ask("AuthzCheck", asked)))
+
+    def test(
+        self, paths: Sequence[Path], *, beside: Sequence[Path] = (), contract: Contract = "agent", run: str = ""
+    ) -> Json:
+        """Run the Rego tests below `paths` as `opa test` would.
+
+        Args:
+            paths: the policy with its tests.
+            beside: what the policy imports; its own tests are left alone.
+            contract: whose builtins there are.
+            run: a regular expression (RE2) over names such as `data.authz.policy_test.test_deny`; empty runs all.
+
+        Returns:
+            `results`: `{name, outcome: pass|fail|error|skip, location, cases, message, output, ns}`, `cases` those
+            that failed of several; `coverage` of the policy's files: `{file, percent, rows}`, `rows` not evaluated.
+
+        Raises:
+            EngineError: the policy does not compile; `problems` has all that was found.
+        """
+        places = {"paths": [str(path.resolve()) for path in paths], "beside": [str(path.resolve()) for path in beside]}
+        return self._ask("AuthzTest", {**places, "contract": contract, "run": run})
+
+    def versions(self) -> dict[str, str]:
+        """What the library is made of: `{opa, go}`."""
+        made_of: dict[str, str] = self._boundary.document(self._boundary.lib.AuthzVersions)
+        return made_of
 
     def take_prints(self) -> Json:
         """What policies printed since the last time: `{lines: [{location?, text}], dropped}`. Log it at debug level."""

@@ -5,32 +5,38 @@ import (
 	"github.com/open-policy-agent/opa/v1/loader"
 )
 
-// CheckOptions say what to check, and against which schema of the input (a file) or schemas that annotations name (a
-// directory).
+// CheckOptions say what to check and under which contract, and against which schemas: a file is the schema of every
+// rule's input; so is `input.json` in a directory, whose schemas annotations may also name.
 type CheckOptions struct {
-	Paths  []string `json:"paths"`
-	Schema string   `json:"schema"`
+	Paths    []string `json:"paths"`
+	Schema   string   `json:"schema"`
+	Contract Contract `json:"contract"`
 }
 
-// Check finds what `opa check --strict --schema` finds under our own contract: all of it, not the first.
+// Check finds what `opa check --strict --schema` finds under a contract, all of it and not the first; where that is
+// nothing, what is unwise.
 func Check(options CheckOptions) ([]Problem, error) {
 	schemas, err := loader.Schemas(options.Schema)
 	if err != nil {
 		return nil, &Error{Code: "schema", Message: "the schema does not load"}
 	}
-	loaded, err := checked(options.Paths)
+	if ofInput := schemas.Get(ast.SchemaRootRef.Append(ast.StringTerm("input"))); ofInput != nil {
+		schemas.Put(ast.SchemaRootRef, ofInput)
+	}
+	loaded, err := checked(options)
 	if err != nil {
 		return policyError(err).Problems, nil
 	}
-	compiler := newCompiler(Agent).WithSchemas(schemas).WithUseTypeCheckAnnotations(true)
+	compiler := newCompiler(options.Contract).WithStrict(true).WithSchemas(schemas).WithUseTypeCheckAnnotations(true)
 	if compiler.Compile(loaded.modules); compiler.Failed() {
 		return problems(compiler.Errors), nil
 	}
-	return []Problem{}, nil
+	found, err := advice(loaded.modules)
+	return append(found, undecidableCalls(compiler.Modules)...), err
 }
 
-func checked(paths []string) (*source, error) {
-	read, err := readPaths(paths)
+func checked(options CheckOptions) (*source, error) {
+	read, err := readPaths(options.Paths)
 	if err != nil {
 		return nil, err
 	}

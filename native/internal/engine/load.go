@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"maps"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -29,7 +30,10 @@ type source struct {
 // load parses a snapshot the way OPA does: a directory with a manifest and an archive as a bundle, anything else as
 // `opa run PATH` would.
 func (s *snapshot) load(capabilities *ast.Capabilities, skip filter.LoaderFilter) (*source, error) {
-	loaded := &source{modules: map[string]*ast.Module{}, documents: map[string]any{}, capabilities: capabilities, skip: skip}
+	loaded := &source{modules: map[string]*ast.Module{}, documents: map[string]any{}, capabilities: capabilities}
+	loaded.skip = func(file string, status fs.FileInfo, depth int) bool {
+		return isTable(file) || skip != nil && skip(file, status, depth)
+	}
 	var plain []string
 	for _, root := range s.roots {
 		if !s.isBundle(root) {
@@ -87,7 +91,7 @@ func (l *source) syntax(files fstest.MapFS, root string) error {
 
 func (l *source) skips(files fs.FS, file string) bool {
 	status, err := fs.Stat(files, file)
-	return err == nil && l.skip != nil && l.skip(file, status, 0)
+	return err == nil && l.skip(file, status, 0)
 }
 
 func (l *source) addPlain(files fs.FS, roots []string) error {
@@ -132,6 +136,11 @@ func merge(into, from map[string]any) (map[string]any, bool) {
 		}
 	}
 	return into, true
+}
+
+// isTable is skipped everywhere: a decision table in a bundle's tests/ is YAML, but no data of the policy's.
+func isTable(file string) bool {
+	return path.Base(path.Dir(file)) == "tests" && slices.Contains([]string{".yaml", ".yml"}, path.Ext(file))
 }
 
 // isTest is skipped where policies are opened: tests are no part of what decides.

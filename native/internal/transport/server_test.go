@@ -37,14 +37,14 @@ func (s *script) Close()            {}
 
 func (s *script) Invoke(call *Call) (Reply, bool) {
 	s.mutex.Lock()
-	s.events = append(s.events, fmt.Sprint(call.Kind, call.Stream, string(call.Request)))
+	s.events = append(s.events, fmt.Sprintf("%d %d %s", call.Kind, call.Stream, call.Request))
 	s.mutex.Unlock()
 	if call.Kind != Refusal {
 		return s.reply(call)
 	}
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
-	s.refused = append(s.refused, fmt.Sprint(call.Reason, len(call.Record) > 0))
+	s.refused = append(s.refused, fmt.Sprintf("%s %t", call.Reason, len(call.Record) > 0))
 	return s.recorded(call.Reason, false), true
 }
 
@@ -256,7 +256,7 @@ func TestACommittedDecisionThatIsTooLateIsRefusedAndItsRecordSaysSo(t *testing.T
 	close(release)
 	expect(t, "answer", answer, "library: AUDIT_UNAVAILABLE")
 	expect(t, "records", s.records(t), "AUDIT_UNAVAILABLE")
-	expect(t, "refusals", s.refusals(), "AUDIT_UNAVAILABLEfalse")
+	expect(t, "refusals", s.refusals(), "AUDIT_UNAVAILABLE false")
 }
 
 func TestCallsThatExpireInTheQueueAreRecordedToo(t *testing.T) {
@@ -470,8 +470,8 @@ func TestAStreamIsOpenedAskedInOrderAndClosed(t *testing.T) {
 	}
 	expect(t, "records", s.records(t), "allow:record")
 	events := s.told()
-	expect(t, "first", strings.HasPrefix(events[0], "11{"), true)
-	expect(t, "rest", events[1:], []string{"21a", "21record", "21end", "31"})
+	expect(t, "first", strings.HasPrefix(events[0], "1 1 {"), true)
+	expect(t, "rest", events[1:], []string{"2 1 a", "2 1 record", "2 1 end", "3 1 "})
 }
 
 func TestAStuckStreamMessageEndsTheStreamWithADenial(t *testing.T) {
