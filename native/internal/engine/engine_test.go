@@ -398,7 +398,7 @@ limit := 10
 }
 
 func TestCheckFindsUnknownInputPaths(t *testing.T) {
-	root := tree(t, map[string]string{"p.rego": "package authz\n\nvalue if input.tool.nmae == \"x\"\n"})
+	root := tree(t, map[string]string{"p.rego": "package authz\n\n_value if input.tool.nmae == \"x\"\n"})
 	schema := filepath.Join(tree(t, map[string]string{"input.json": `{
 		"type": "object", "additionalProperties": false,
 		"properties": {"tool": {"type": "object", "additionalProperties": false, "properties": {"name": {"type": "string"}}}}
