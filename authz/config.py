@@ -291,6 +291,16 @@ class Config(Group):
             )
         if self.policy.dry_run and self.policy.contract != "envoy":
             raise ConfigError("policy.dry_run exists under contract `envoy` only", remedy="use `mode: flag` in policy")
+        if self.revocation.source != "none":
+            raise ConfigError(
+                "revocation.source: this release can reach no source of kills",
+                remedy="use `none`, which says so in doctor, metrics and records",
+            )
+        if self.revocation.source != "none":
+            raise ConfigError(
+                "revocation.source: this release can reach no source of kills",
+                remedy="use `none`, which says so in doctor, metrics and records",
+            )
         largest = max([self.limits.max_body_bytes, *(route.max_body_bytes for route in self.routes)])
         if self.limits.max_message_bytes <= largest * 2:
             raise ConfigError(
