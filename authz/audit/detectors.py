@@ -187,8 +187,8 @@ _DETECTORS: Final = (
     ),
     _Detector(
         "secret",
-        rb"(?i:" + _SECRET_NAME + rb")\\*[\"']?\s{0,3}[:=]",
-        rb"(?i:" + _SECRET_NAME + rb")\\*[\"']?[ ]{0,3}[:=][ ]{0,3}(?i:(?:bearer|basic) )?\\*[\"']?"
+        rb"(?i:" + _SECRET_NAME + rb")\\*[\"']?(?:\s|\\+[fnrt])*[:=]",
+        rb"(?i:" + _SECRET_NAME + rb")\\*[\"']?\s*[:=]\s*(?i:(?:bearer|basic) )?\\*[\"']?"
         rb"([^\x00-\x20\"'&,;\\\])}]{4,})",
         _assigned,
     ),

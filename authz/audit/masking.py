@@ -39,11 +39,31 @@ MOST_MASKS: Final = 2_000
 DEEPEST: Final = 128
 """Levels walked; the strict parser takes fewer, a document of contract `envoy` may have more."""
 
+PRUNED_LEVELS: Final = 8
+"""Levels at which a part without secrets is passed by whole; deeper, looking again at each level would add up."""
+SHORTEST_TEXT: Final = 6
+"""Characters; `a@b.co` is the shortest text that a detector takes."""
+SHORTEST_CARD: Final = 13
+"""Digits."""
+_ENCODED: Final = ("rawBody", "raw_body")
+"""Where contract `envoy` has a body in base64."""
+
 Pointers: TypeAlias = tuple[str, ...]
+Path: TypeAlias = tuple[str | int, ...]
 
 
 class _BeyondLimitsError(Exception):
     """The document has too many masks or levels to be masked value by value."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """A member that is secret for certain, and the pointer to where it stands."""
+
+    name: str
+    value: str = field(repr=False)
+    kind: str
+    pointer: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,15 +80,24 @@ class Masker:
         if len(self.key) < KEY_BYTES:
             raise ConfigError(f"the masking key has under {KEY_BYTES} bytes", remedy="let `authz serve` make one")
 
-    def mask(self, document: bytes, *, keep: Collection[str] = ()) -> tuple[bytes, Pointers]:
+    def mask(
+        self, document: bytes, *, keep: Collection[Path] = (), known: Collection[Known] = ()
+    ) -> tuple[bytes, Pointers]:
         """The JSON with secrets replaced, and RFC 6901 pointers to the places, valid in what is returned.
 
         Args:
             document: a JSON object with member names of our own.
-            keep: pointers to what stays as it is: a caller's verified name may be an e-mail address.
+            keep: paths of what stays as it is: a caller's verified name may be an e-mail address.
+            known: what would be found anyway; where there is nothing else, the document is not walked.
         """
-        if not detectors.suspicious(document):
-            return document, ()
+        cut, held = _cut(document, known)
+        if not detectors.suspicious(cut):
+            for stub, one in held.items():
+                cut = cut.replace(stub, _member(one.name, self.marker(one.kind, one.value.encode())))
+            return cut, tuple(one.pointer for one in held.values())
+        return self._walked(document, keep)
+
+    def _walked(self, document: bytes, keep: Collection[Path]) -> tuple[bytes, Pointers]:
         try:
             members = orjson.loads(document)
         except orjson.JSONDecodeError:
@@ -77,13 +106,13 @@ class Masker:
         pointers: list[str] = []
         masked, effort = {}, Effort(MOST_CANDIDATES)
         for name, value in members.items():
-            walk = _Walk(self, frozenset(keep), effort=effort)
+            walk = _Walk(self, keep, effort=effort)
             try:
-                masked[name] = walk.value(value, _pointer("", name), secret=False, depth=0)
+                masked[name] = walk.value(value, (name,), secret=False, depth=0)
                 pointers += walk.pointers
             except _BeyondLimitsError:
                 masked[name] = self.marker("document", document)
-                pointers.append(_pointer("", name))
+                pointers.append(_pointer((name,)))
         return (orjson.dumps(masked), tuple(pointers)) if pointers else (document, ())
 
     def marker(self, kind: str, value: bytes) -> str:
@@ -107,8 +136,37 @@ class Masker:
         return b"".join([*parts, encoded[position:]]).decode()
 
 
-def _pointer(at: str, name: str) -> str:
-    return f"{at}/{name.replace('~', '~0').replace('/', '~1')}"
+def _member(name: str, value: str) -> bytes:
+    return orjson.dumps({name: value})[1:-1]
+
+
+def _cut(document: bytes, known: Collection[Known]) -> tuple[bytes, dict[bytes, Known]]:
+    """The document with a stub for each known member that stands in it exactly once.
+
+    A stub begins with a byte that JSON cannot hold, so nobody can have written one. A member that stands there twice
+    is left to the walk, which finds both.
+    """
+    held: dict[bytes, Known] = {}
+    for one in known:
+        member = _member(one.name, one.value)
+        if document.count(member) == 1:
+            stub = b"\x00%d\x00" % len(held)
+            document = document.replace(member, stub)
+            held[stub] = one
+    return document, held
+
+
+def _pointer(path: Path) -> str:
+    """RFC 6901 section 3. Made only for what was masked: most members never need one."""
+    return "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in path)
+
+
+def _plain(value: JsonValue) -> bool:
+    """Whether a part of a document holds nothing to mask: one scan instead of one for each text in it."""
+    try:
+        return not detectors.suspicious(orjson.dumps(value))
+    except orjson.JSONEncodeError:
+        return False  # deeper than orjson writes; the walk will refuse it
 
 
 @dataclass(slots=True)
@@ -116,66 +174,87 @@ class _Walk:
     """One pass over one document, collecting where something was replaced."""
 
     masker: Masker
-    keep: frozenset[str] = frozenset()
+    keep: Collection[Path] = ()
     pointers: list[str] = field(default_factory=list)
     effort: Effort = field(default_factory=lambda: Effort(MOST_CANDIDATES))
 
-    def value(self, value: JsonValue, at: str, *, secret: bool, depth: int) -> JsonValue:
-        if at in self.keep:
-            return value
+    def value(self, value: JsonValue, at: Path, *, secret: bool, depth: int) -> JsonValue:
         if depth > DEEPEST or len(self.pointers) > MOST_MASKS:
             raise _BeyondLimitsError
+        match value:
+            case dict() | list():
+                return self._container(value, at, secret=secret, depth=depth)
+            case str():
+                return self._string(value, at, secret=secret, depth=depth)
+            case None | bool():
+                return value
+            case _:
+                return self._number(value, at, secret=secret)
+
+    def _container(
+        self, value: JsonObject | list[JsonValue], at: Path, *, secret: bool, depth: int
+    ) -> JsonObject | list[JsonValue]:
+        if at in self.keep or (not secret and depth <= PRUNED_LEVELS and _plain(value)):
+            return value
         if isinstance(value, dict):
             return self._object(value, at, secret=secret, depth=depth)
-        if isinstance(value, list):
-            return [self.value(item, f"{at}/{i}", secret=secret, depth=depth + 1) for i, item in enumerate(value)]
-        if isinstance(value, str) and value:
-            masked = self.masker.marker("secret", value.encode()) if secret else self._text(value, depth)
-            return self._replace(value, masked, at)
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            return self._number(value, at, secret=secret)
-        return value
+        return [self.value(item, (*at, index), secret=secret, depth=depth + 1) for index, item in enumerate(value)]
 
-    def _object(self, members: JsonObject, at: str, *, secret: bool, depth: int) -> JsonObject:
+    def _object(self, members: JsonObject, at: Path, *, secret: bool, depth: int) -> JsonObject:
         masked: JsonObject = {}
         for key, member in members.items():
             traits = detectors.key_traits(key)
             name = self.masker.text(key, self.effort) if traits.suspicious else key
             # The pointer is made of the masked key: a key that is a secret must not stand in the list of masks.
-            pointer = _pointer(at, name)
+            place = (*at, name)
             if name != key:
-                self.pointers.append(pointer)
-            if key in {"rawBody", "raw_body"} and isinstance(member, str):
+                self.pointers.append(_pointer(place))
+            if key in _ENCODED and isinstance(member, str):
                 # base64 shows no pattern; contract `envoy` has the same bytes under parsed_body.
-                masked[name] = self._replace(member, self.masker.marker("encoded_body", member.encode()), pointer)
+                masked[name] = self._replace(member, self.masker.marker("encoded_body", member.encode()), place)
                 continue
-            masked[name] = self.value(member, pointer, secret=secret or traits.names_secret, depth=depth + 1)
+            masked[name] = self.value(member, place, secret=secret or traits.names_secret, depth=depth + 1)
         return masked
 
-    def _number(self, number: float, at: str, *, secret: bool) -> JsonValue:
+    def _number(self, number: float, at: Path, *, secret: bool) -> JsonValue:
         """A card number may come as a number; `4111111111111111.0` is the same one."""
         whole = number % 1 == 0
         digits = str(int(number) if whole else number)
         if secret:
             return self._replace(number, self.masker.marker("secret", digits.encode()), at)
-        masked = self.masker.text(digits, self.effort) if whole else digits
+        if not whole or len(digits) < SHORTEST_CARD:
+            return number
+        masked = self.masker.text(digits, self.effort)
         return number if masked == digits else self._replace(number, masked, at)
 
-    def _text(self, text: str, depth: int) -> str:
-        """A text that is itself JSON (a body inside a document) is masked by its own keys and without its escapes."""
-        if text.lstrip()[:1] in {"{", "["}:
-            try:
-                nested = orjson.loads(text)
-            except orjson.JSONDecodeError:
-                return self.masker.text(text, self.effort)
-            inner = _Walk(self.masker, effort=self.effort)
-            # Depth goes on counting: documents in documents must not add up to a deep recursion.
-            masked = inner.value(nested, "", secret=False, depth=depth + 1)
-            if inner.pointers:
-                return orjson.dumps(masked).decode()
-        return self.masker.text(text, self.effort)
+    def _string(self, text: str, at: Path, *, secret: bool, depth: int) -> str:
+        if secret and text:
+            masked = self.masker.marker("secret", text.encode())
+        elif len(text) < SHORTEST_TEXT or not detectors.suspicious(text.encode()):
+            return text
+        else:
+            masked = self._nested(text, depth) or self.masker.text(text, self.effort)
+        if masked != text:
+            self.pointers.append(_pointer(at))
+        return masked
 
-    def _replace(self, old: JsonValue, new: JsonValue, at: str) -> JsonValue:
+    def _nested(self, text: str, depth: int) -> str:
+        """A text that is itself JSON (a body inside a document), masked by its own keys and without its escapes.
+
+        Empty where it is no JSON or holds nothing to mask; what it repeats (two equal keys) is then looked at as text.
+        """
+        if text.lstrip()[:1] not in {"{", "["}:
+            return ""
+        try:
+            nested = orjson.loads(text)
+        except orjson.JSONDecodeError:
+            return ""
+        inner = _Walk(self.masker, effort=self.effort)
+        # Depth goes on counting: documents in documents must not add up to a deep recursion.
+        masked = inner.value(nested, (), secret=False, depth=depth + 1)
+        return orjson.dumps(masked).decode() if inner.pointers else ""
+
+    def _replace(self, old: JsonValue, new: JsonValue, at: Path) -> JsonValue:
         if new != old:
-            self.pointers.append(at)
+            self.pointers.append(_pointer(at))
         return new

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from authz.audit.detectors import Effort, find, suspicious
-from authz.audit.masking import MOST_CANDIDATES, _Walk
+from authz.audit.masking import MOST_CANDIDATES, PRUNED_LEVELS, _Walk
 from tests.decisions import MASKER
 
 SECRETS = (
@@ -53,6 +53,8 @@ leaves = st.one_of(
     st.builds("{}{}{}".format, around, st.sampled_from(SECRETS), around),
     st.builds(lambda text: orjson.dumps({"body": text}).decode(), st.sampled_from(SECRETS)),
     st.just('{"id":"\\u0041KIAIOSFODNN7EXAMPLE"}'),
+    st.just('{"password"     :\n\n "hunter22hunter22"}'),
+    st.just('{"password" \n\t\r\n  : "hunter22hunter22", "password": null}'),
 )
 documents = st.dictionaries(
     keys,
@@ -72,7 +74,8 @@ documents = st.dictionaries(
 def test_nothing_that_the_walk_would_mask_gets_past_the_first_look(document: dict[str, Any]) -> None:
     written = orjson.dumps(document)
     walk = _Walk(MASKER)
-    walk.value(orjson.loads(written), "", secret=False, depth=0)
+    # Below the levels that are passed by whole, so that every text is looked at.
+    walk.value(orjson.loads(written), (), secret=False, depth=PRUNED_LEVELS + 1)
     assert suspicious(written) or not walk.pointers
 
 

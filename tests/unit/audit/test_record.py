@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import re
+from base64 import b64encode
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 import pytest
@@ -12,6 +13,9 @@ from authz.audit.record import rfc3339
 from authz.errors import ConfigError
 from authz.model import NO_REVISION, Effect, Mode, Phase, Status
 from tests.decisions import CALL, CHECK, PARENT_ID, TRACE_ID, decision, record_writer, refusal
+
+if TYPE_CHECKING:
+    from authz.model import JsonObject
 
 
 def record(made: Any, **changes: Any) -> dict[str, Any]:
@@ -155,6 +159,51 @@ def test_the_verified_identity_is_not_masked() -> None:
     read = record(made)
     assert read["input"]["agent"]["subject"] == read["subject"] == "alice@example.com"
     assert read["masked"] == ["/input/args/to"]
+
+
+TOKEN = "Bearer eyJhbGciOiJFZERTQSJ9.eyJzdWIiOiJhZ2VudC0xIn0.c2lnbmF0dXJl"
+
+
+def plugin_record(http: dict[str, Any], body: bytes | None = None, **more: Any) -> dict[str, Any]:
+    """A record of contract `envoy`."""
+    document: JsonObject = {"attributes": {"request": {"http": http}}, **more}
+    check = replace(CHECK, headers=http["headers"], body=body, document=document)
+    made = decision(call=None, input_json=orjson.dumps(document))
+    line = record_writer().record(check, made)
+    assert TOKEN.encode() not in line
+    # The way past the walk must end where the walk does.
+    walked = record_writer().record(replace(check, document=None), made)
+    assert orjson.loads(line) == orjson.loads(walked)
+    read = orjson.loads(line)
+    assert isinstance(read, dict)
+    return read
+
+
+@pytest.mark.parametrize("body", [b'{"a":1}', b"\xff\x00"])
+def test_the_plugins_input_is_masked_where_its_credentials_stand(body: bytes) -> None:
+    http = {"headers": {"authorization": TOKEN, "accept": "*/*"}, "rawBody": b64encode(body).decode()}
+    read = plugin_record(http, body, parsed_body={"a": 1})
+    shown = read["input"]["attributes"]["request"]["http"]
+    assert shown["headers"]["authorization"].startswith("[MASKED:secret:")
+    assert shown["headers"]["accept"] == "*/*"
+    assert shown["rawBody"].startswith("[MASKED:encoded_body:")
+    place = "/input/attributes/request/http"
+    assert sorted(read["masked"]) == [f"{place}/headers/authorization", f"{place}/rawBody"]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"parsed_body": {"authorization": TOKEN}},
+        {"parsed_body": {"copy": TOKEN}},
+        {"parsed_body": {"card": "4111 1111 1111 1111"}},
+        {"parsed_body": {"text": '"authorization":"' + TOKEN + '"'}},
+    ],
+)
+def test_a_credential_that_the_caller_repeats_is_masked_there_too(more: dict[str, Any]) -> None:
+    read = plugin_record({"headers": {"authorization": TOKEN}}, **more)
+    assert len(read["masked"]) == 2
+    assert "4111" not in str(read)
 
 
 def test_j12_newlines_and_terminal_sequences_in_a_tool_name_stay_escaped() -> None:
