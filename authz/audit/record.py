@@ -81,7 +81,67 @@ class RecordWriter:
         # INVARIANT: three objects, none empty and no name in two of them, so they join as text.
         return one_line(b"".join((self._constant, known[1:-1], b",", claimed[1:])))
 
-    def _known(kind: str, place: str, value: str) -> Known:
+    def _known(self, check: Check, decision: Decision, masked: tuple[str, ...]) -> dict[str, Any]:
+        """What this system says: nothing here is text of the caller's choice, beyond a verified identity."""
+        call, verdict, principal = decision.call, decision.verdict, decision.principal or _NOBODY
+        fields = {
+            "decision_id": decision.id,
+            "amends": decision.amends,
+            "timestamp": rfc3339(decision.timestamp_ns),
+            "status": decision.status,
+            "effect": decision.effect,
+            "enforced": decision.enforced,
+            "mode": decision.mode,
+            "phase": decision.phase,
+            "risk": verdict and verdict.risk,
+            "tenant": principal.tenant,
+            "agent": principal.agent,
+            "subject": principal.subject,
+            "session": principal.session,
+            "jti_sha256": principal.jti_sha256,
+            "parents": principal.parents,
+            "args_digest": call and self.args_digest(call),
+            "masked": masked,
+            "latency_us": decision.latency_us and dict(decision.latency_us),
+            "metrics": decision.latency_us and _metrics(decision.latency_us),
+            "trace_id": decision.trace_id,
+            "span_id": decision.span_id,
+            "requested_by": check.source_address,
+        }
+        return {name: value for name, value in fields.items() if value} | _revision(decision.revision)
+
+    def _claimed(self, decision: Decision) -> dict[str, Any]:
+        """What a caller or a policy wrote, and so may hold a secret."""
+        claimed: dict[str, Any] = {"reason": decision.reason}
+        if decision.call:
+            tool = decision.call.tool
+            claimed["tool"] = {"server": tool.server, "name": tool.name, "method": tool.method}
+            if decision.call.idempotency_key:
+                claimed["idempotency_key"] = decision.call.idempotency_key
+        if decision.verdict and decision.verdict.rules:
+            claimed["rules"] = decision.verdict.rules
+        if decision.hidden:
+            claimed["hidden"] = decision.hidden
+        if decision.input_json and self.inputs == "masked":
+            claimed["input"] = orjson.Fragment(decision.input_json)
+        if decision.result_json:
+            claimed["result"] = orjson.Fragment(decision.result_json)
+        return claimed
+
+
+def _credentials(check: Check, input_json: bytes) -> list[Known]:
+    """What the input of contract `envoy` nearly always holds: the caller's token, and the body in base64."""
+    if check.document is None:
+        return []
+    credentials = []
+    if authorization := check.headers.get("authorization"):
+        credentials.append(_credential("secret", "headers/authorization", authorization))
+    if check.body and b'"rawBody"' in input_json:
+        credentials.append(_credential("encoded_body", "rawBody", b64encode(check.body).decode()))
+    return credentials
+
+
+def _credential(kind: str, place: str, value: str) -> Known:
     pointer = f"/input/attributes/request/http/{place}"
     return Known(name=pointer.rpartition("/")[2], value=value, kind=kind, pointer=pointer)
 
