@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Final
 
 from authz import __version__
 from authz.approvals.overrides import NoOverrides
-from authz.audit.masking import Masker
+from authz.audit.masking import KEY_BYTES, Masker
+from authz.audit.masking_key import load_or_create
 from authz.audit.record import RecordWriter
 from authz.audit.recorder import Recorder
 from authz.budgets.reservations import NoBudgets
@@ -100,7 +101,7 @@ class Sidecar:
         self._keys = _keys(config, self._clock)
         self._log = self._open_log()
         self.metrics = Metrics(contract=config.policy.contract, revocation=config.revocation.source)
-        self._masker = Masker(key=secrets.token_bytes(32))
+        self._masker = Masker(key=_masking_key(config))
         self._spans = self._pipeline()
         self.pdp = PolicyDecisionPoint(config, self._ports())
         credentials = UpstreamCredentials(config.routes, self._clock)
@@ -347,6 +348,12 @@ def server_options(config: Config) -> ServerOptions:
         fallback={code: reply.fallback(CATALOGUE[code]) for code in FALLBACK_REASONS},
         stream_fallback={code: reply.stream_fallback(CATALOGUE[code]) for code in FALLBACK_REASONS},
     )
+
+
+def _masking_key(config: Config) -> bytes:
+    """Kept beside the records, so that equal values match across restarts; without records, one for this run."""
+    directory = config.audit.directory
+    return secrets.token_bytes(KEY_BYTES) if directory is None else load_or_create(directory / "masking.key")
 
 
 def _tls(tls: Tls) -> TLSOptions:
