@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from authz.model import JsonObject, JsonValue
 
 FORBIDDEN: Final = 403
+_TRUE: Final = Verdict(effect=Effect.ALLOW)
+_FALSE: Final = Verdict(effect=Effect.DENY, http_status=FORBIDDEN, body="")
 
 _RUNS: Final = (range(200, 209), range(300, 306), range(307, 309), range(400, 418), range(421, 425), range(500, 509))
 STATUS_CODES: Final = frozenset({100, 226, 426, 428, 429, 431, 510, 511}.union(*_RUNS))
@@ -68,7 +70,7 @@ def interpret(result_json: bytes | None, *, dry_run: bool = False) -> Verdict:
 def _boolean(result: JsonValue) -> Verdict:
     if not isinstance(result, bool):
         raise _wrong("the decision", "a boolean or an object")
-    return Verdict(effect=Effect.ALLOW) if result else Verdict(effect=Effect.DENY, http_status=FORBIDDEN, body="")
+    return _TRUE if result else _FALSE
 
 
 def _object(result: JsonObject) -> Verdict:

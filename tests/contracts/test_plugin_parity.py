@@ -159,3 +159,23 @@ def test_any_request_reads_alike(binary: Subject, path: str, body: tuple[str, by
     if ours == MALFORMED and (content.count(b":") > 1 if content_type == "application/json" else CUT.search(content)):
         return
     assert ours == theirs
+
+
+VALUES = st.one_of(
+    st.sampled_from(
+        [True, False, None, 1, 403, 403.5, "a", [], {}, ["a"], [1], {"a": "b"}, {"a": ["b", "c"]}, {"a": 1}]
+    ),
+    st.lists(st.dictionaries(st.sampled_from("ab"), st.sampled_from(["x", ["y", "z"], 1]), max_size=2), max_size=2),
+    st.integers(90, 610),
+)
+KEYS = ["allowed", "headers", "body", "http_status", "dynamic_metadata", "response_headers_to_add"]
+KEYS += ["request_headers_to_remove", "query_parameters_to_set", "query_parameters_to_remove", "other"]
+RESULTS = st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=4)
+
+
+@settings(max_examples=400, deadline=None)
+@given(allowed=st.booleans(), result=RESULTS)
+def test_any_result_means_alike(binary: Subject, *, allowed: bool, result: dict[str, Any]) -> None:
+    # Most results are objects with a proper `allowed`; else nearly all would be errors.
+    written = json.dumps({"allowed": allowed} | result)
+    assert Parts({}).answer(written) == binary.answer(written)
