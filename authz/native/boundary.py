@@ -35,6 +35,7 @@ RESULT_BYTES: Final = 64 << 10
 _OK: Final = 0
 _UNDEFINED: Final = 1
 _CLAIM: Final = ctypes.PYFUNCTYPE(ctypes.c_int32, ctypes.c_void_p)
+_REMEDY: Final = "Run `make build`, or install a wheel for this platform."
 _NANOSECONDS: Final = 1_000_000_000
 
 # The same as native/abi.h and the exports in native/abi*.go; a change to any of them raises ABI_VERSION.
@@ -107,6 +108,8 @@ class NativeError(AuthzError):
         remedy: what to do about it, one sentence.
     """
 
+    exit_code = 3
+
     def __init__(self, message: str, *, code: str = "native", remedy: str = "") -> None:
         super().__init__(message)
         self.code = code
@@ -144,6 +147,8 @@ class EngineError(NativeError):
     evaluation; `invalid_policy`, `load`, `options`, `entrypoint`, `entrypoint_undefined` for a policy;
     `panic` for a bug in the library. The message never quotes the input.
     """
+
+    exit_code = 1
 
     def __init__(self, code: str, message: str, location: Location | None, problems: tuple[Problem, ...]) -> None:
         super().__init__(f"{location or 'engine'}: {message}", code=code)
@@ -232,18 +237,27 @@ class Boundary:
 
 
 def _open(ffi: FFI, path: Path) -> CData:
-    remedy = "Run `make build`, or install a wheel for this platform."
     try:
         library: CData = ffi.dlopen(os.fspath(path))
     except OSError as error:
-        raise NativeError(f"the native library does not load: {path.name}", remedy=remedy) from error
+        raise NativeError(f"the native library does not load: {path.name}", remedy=_REMEDY) from error
     try:
         found = library.AuthzAbiVersion()
     except AttributeError as error:
-        raise NativeError(f"{path.name} is not authz's native library", remedy=remedy) from error
-    if found != ABI_VERSION:
-        raise NativeError(f"the native library has ABI {found}, this package needs {ABI_VERSION}", remedy=remedy)
+        raise NativeError(f"{path.name} is not authz's native library", remedy=_REMEDY) from error
+    verify_abi(found)
     return library
+
+
+def verify_abi(found: int) -> None:
+    """Refuse a library that was built for another version of this package.
+
+    Raises:
+        NativeError: the versions differ; calling on would read memory at the wrong places.
+    """
+    if found != ABI_VERSION:
+        message = f"the native library has ABI {found}, this package needs {ABI_VERSION}"
+        raise NativeError(message, remedy=_REMEDY)
 
 
 def library_name() -> str:

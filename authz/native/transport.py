@@ -157,7 +157,7 @@ class Server:
         return drained
 
     def stats(self) -> dict[str, int]:
-        """Counters: calls, expired, late, audit_refused, cancelled, shed, panics, unrecorded, pending, stuck, ..."""
+        """Counters, by the names in native/internal/transport/counters.go; `unrecorded` is the one that must stay 0."""
         counters: dict[str, int] = self._boundary.document(self._boundary.lib.AuthzServerStats, self._handle)
         return counters
 

@@ -49,6 +49,7 @@ type report struct {
 	P50       float64 `json:"p50_ms"`
 	P90       float64 `json:"p90_ms"`
 	P99       float64 `json:"p99_ms"`
+	P999      float64 `json:"p999_ms"`
 	Max       float64 `json:"max_ms"`
 }
 
@@ -125,5 +126,5 @@ func summarize(took []time.Duration, errors []int, lasted time.Duration) report 
 	for _, count := range errors {
 		failed += count
 	}
-	return report{len(took), failed, float64(len(took)) / lasted.Seconds(), at(.5), at(.9), at(.99), at(1)}
+	return report{len(took), failed, float64(len(took)) / lasted.Seconds(), at(.5), at(.9), at(.99), at(.999), at(1)}
 }

@@ -26,9 +26,7 @@ from authz.native import (
     StreamReply,
 )
 
-FALLBACK = {
-    reason: f"library: {reason}".encode() for reason in ("SYS_INTERNAL", "SYS_DEADLINE", "AUDIT_UNAVAILABLE")
-}
+FALLBACK = {reason: f"library: {reason}".encode() for reason in ("SYS_INTERNAL", "SYS_DEADLINE", "AUDIT_UNAVAILABLE")}
 
 
 class Answers:

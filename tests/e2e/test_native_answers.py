@@ -112,7 +112,9 @@ def test_after_sigkill_every_answered_allow_is_on_disk(service: NativeService) -
             time.sleep(0.001)
         service.process.kill()
         service.channel.close()
-        answered = {f"allow:{n}" for n, call in enumerate(load) if call.exception() is None and call.result() == "allow"}
+        answered = {
+            f"allow:{n}" for n, call in enumerate(load) if call.exception() is None and call.result() == "allow"
+        }
     assert len(answered) >= 300
     whole = [line for file in service.directory.glob("*.jsonl") for line in file.read_text().split("\n")[:-1]]
     assert answered <= {line.split('"request": "')[1].split('"')[0] for line in whole}

@@ -3,9 +3,9 @@ package transport
 import "sync/atomic"
 
 type counters struct {
-	calls, expired, late, auditRefused, cancelled, shed, panics, unrecorded atomic.Uint64
-	connectionsRefused, peersRefused                                        atomic.Uint64
-	pending, stuck, connections                                             atomic.Int64
+	calls, expired, late, auditRefused, cancelled, shed, incomplete, panics, unrecorded atomic.Uint64
+	connectionsRefused, peersRefused                                                    atomic.Uint64
+	pending, stuck, connections                                                         atomic.Int64
 }
 
 // Stats is a snapshot of a server's counters.
@@ -16,6 +16,7 @@ type Stats struct {
 	AuditRefused       uint64 `json:"audit_refused"`
 	Cancelled          uint64 `json:"cancelled"`
 	Shed               uint64 `json:"shed"`
+	Incomplete         uint64 `json:"incomplete"`
 	Panics             uint64 `json:"panics"`
 	Unrecorded         uint64 `json:"unrecorded"`
 	ConnectionsRefused uint64 `json:"connections_refused"`
@@ -35,6 +36,7 @@ func (s *Server) Stats() Stats {
 		AuditRefused:       c.auditRefused.Load(),
 		Cancelled:          c.cancelled.Load(),
 		Shed:               c.shed.Load(),
+		Incomplete:         c.incomplete.Load(),
 		Panics:             c.panics.Load(),
 		Unrecorded:         c.unrecorded.Load(),
 		ConnectionsRefused: c.connectionsRefused.Load(),

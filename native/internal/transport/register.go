@@ -51,17 +51,11 @@ func (s *Server) reflect() error {
 
 func (s *Server) check(_ any, ctx context.Context, receive func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
 	request := &frame{}
-	err := receive(request)
-	call := newCall(Check, 0, request.bytes, s.options.Fallback)
-	if err != nil && context.Cause(ctx) == errDeadline {
-		// The message never became whole (slow loris). It is refused like any call that is not decided in time.
-		s.counters.expired.Add(1)
-		s.record(call, DeadlineExceeded, nil)
-		return &frame{bytes: call.refused(DeadlineExceeded).Answers[0]}, nil
-	}
-	if err != nil {
+	if err := receive(request); err != nil {
+		// Too large, or not whole by the deadline (slow loris): limits of the transport, like the number of streams.
+		s.counters.incomplete.Add(1)
 		return nil, err
 	}
-	reply := s.exchange(ctx, call)
+	reply := s.exchange(ctx, newCall(Check, 0, request.bytes, s.options.Fallback))
 	return &frame{bytes: reply.Answers[0]}, nil
 }

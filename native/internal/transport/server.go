@@ -101,6 +101,9 @@ func (s *Server) admit(ctx context.Context, call *tap.Info) (context.Context, er
 	return ctx, nil
 }
 
+// acknowledge is how long peers have to acknowledge the GOAWAY. One that never does would hold a drain up for ever.
+const acknowledge = 500 * time.Millisecond
+
 // Drain takes no new calls, lets those in flight finish, and cuts what is left after the grace. It tells whether the
 // program was told of every call, so that no record is missing.
 func (s *Server) Drain(grace time.Duration) bool {
@@ -108,14 +111,17 @@ func (s *Server) Drain(grace time.Duration) bool {
 	defer release()
 	s.health.Shutdown()
 	s.draining.Do(func() { close(s.drained) })
-	if !within(ctx, s.grpc.GracefulStop) {
-		s.grpc.Stop()
+	peers, released := context.WithTimeout(ctx, acknowledge)
+	defer released()
+	if !within(peers, s.grpc.GracefulStop) {
+		within(ctx, s.calls.Wait)
 	}
-	told := within(ctx, s.calls.Wait)
-	if told {
-		s.once.Do(func() { close(s.queue) })
+	s.grpc.Stop()
+	if !within(ctx, s.calls.Wait) && s.counters.pending.Load() > 0 {
+		return false
 	}
-	return told
+	s.once.Do(func() { close(s.queue) })
+	return true
 }
 
 func within(ctx context.Context, wait func()) bool {

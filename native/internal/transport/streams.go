@@ -68,8 +68,10 @@ func (s *Server) closeStream(st *stream) {
 	s.streams.Delete(st.id)
 	last := st.last
 	s.calls.Add(1)
+	s.counters.pending.Add(1)
 	go func() {
 		defer s.calls.Done()
+		defer s.counters.pending.Add(-1)
 		<-last.finished
 		call := newCall(StreamClose, st.id, nil, s.options.StreamFallback)
 		ctx, release := context.WithTimeoutCause(context.Background(), s.options.Deadline, errDeadline)
