@@ -45,6 +45,7 @@ class Exchanges:
         now = self._clock.monotonic_ns()
         key = exchange.decision.id
         with self._lock:
+            self._forget(key)
             self._kept[key] = now, exchange
             self._bytes += _size(exchange)
             if exchange.decision.enforced is Effect.SANITIZE:
@@ -75,8 +76,11 @@ class Exchanges:
 
     def _shrink(self, now: int) -> None:
         while self._kept and self._is_over(now):
-            _, (_, exchange) = self._kept.popitem(last=False)
-            self._bytes -= _size(exchange)
+            self._forget(next(iter(self._kept)))
+
+    def _forget(self, key: str) -> None:
+        if found := self._kept.pop(key, None):
+            self._bytes -= _size(found[1])
 
     def _is_over(self, now: int) -> bool:
         oldest, _ = next(iter(self._kept.values()))

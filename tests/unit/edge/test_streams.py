@@ -1,0 +1,127 @@
+"""Answers of a stream leave after every record they rest on, on both transports."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from envoy.service.ext_proc.v3.external_processor_pb2 import ProcessingResponse
+
+from authz.edge.ext_proc import Outcome
+from authz.edge.streams import GrpcioStreams, NativeStreams
+from authz.model import Check, Effect
+from authz.native import NativeError
+from authz.reasons import SYS_DEADLINE
+from tests.fakes import Bench, FakeClaim
+
+if TYPE_CHECKING:
+    from authz.pdp import Answered
+    from authz.reasons import Reason
+
+
+@dataclass
+class FakeLog:
+    written: list[int] = field(default_factory=list)
+    voided: list[int] = field(default_factory=list)
+    is_broken: bool = False
+
+    def append(self, record: bytes, sequence: int) -> None:  # noqa: ARG002 - the port's shape
+        if self.is_broken:
+            raise NativeError("the disk is full")
+        self.written.append(sequence)
+
+    def void(self, sequence: int) -> None:
+        self.voided.append(sequence)
+
+
+def judged(sequence: int, enforced: Effect = Effect.ALLOW) -> Answered:
+    answered = Bench().pdp().decide(Check(), FakeClaim(), lambda *_: b"answer")
+    return replace(answered, sequence=sequence, decision=replace(answered.decision, enforced=enforced))
+
+
+class FakeExtProc:
+    """Every message has the outcome that it is told; keeps the legs that were opened and the refusals."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        self.outcome = outcome
+        self.opened: list[dict[str, str]] = []
+        self.refused: list[str] = []
+
+    def open(self, metadata: dict[str, str]) -> FakeExtProc:
+        self.opened.append(metadata)
+        return self
+
+    def message(self, _raw: bytes) -> Outcome:
+        return self.outcome
+
+    def refuse(self, reason: Reason) -> Outcome:
+        self.refused.append(reason.code)
+        return Outcome(answers=(b"refused",), judged=(judged(99, Effect.DENY),), end=True)
+
+    failed = refuse
+
+
+def native(outcome: Outcome, log: FakeLog | None) -> tuple[NativeStreams, FakeExtProc]:
+    fake: Any = FakeExtProc(outcome)
+    streams = NativeStreams(fake, log)
+    streams.open(1, {"metadata": {"x-leg": ["request"]}, "peer": ""})
+    return streams, fake
+
+
+def test_all_records_but_the_last_are_written_before_the_reply() -> None:
+    log = FakeLog()
+    streams, _ = native(Outcome(answers=(b"a",), judged=(judged(1), judged(2), judged(3))), log)
+    reply = streams.message(1, b"", FakeClaim())  # type: ignore[arg-type]
+    assert log.written == [1, 2]
+    assert (reply.sequence, reply.allow, reply.answers) == (3, True, (b"a",))
+
+
+def test_a_refusal_does_not_wait_for_its_record() -> None:
+    streams, _ = native(Outcome(answers=(b"a",), judged=(judged(1, Effect.DENY),), end=True), FakeLog())
+    reply = streams.message(1, b"", FakeClaim())  # type: ignore[arg-type]
+    assert (reply.allow, reply.end) == (False, True)
+
+
+def test_without_a_log_nothing_is_handed_over() -> None:
+    streams, _ = native(Outcome(answers=(b"a",), judged=(judged(1),)), None)
+    reply = streams.message(1, b"", FakeClaim())  # type: ignore[arg-type]
+    assert (reply.record, reply.answers) == (None, (b"a",))
+
+
+def test_a3_who_loses_the_claim_voids_what_was_judged_and_records_the_deadline() -> None:
+    log = FakeLog()
+    streams, fake = native(Outcome(answers=(b"secret",), judged=(judged(1), judged(2))), log)
+    reply = streams.message(1, b"", FakeClaim(is_open=False))  # type: ignore[arg-type]
+    assert log.voided == [1, 2]
+    assert fake.refused == [SYS_DEADLINE.code]
+    assert (reply.answers, reply.sequence) == ((b"refused",), 99)
+
+
+@pytest.mark.parametrize("legs", [[], ["request", "duplex"]])
+def test_a_stream_that_names_not_one_leg_names_none(legs: list[str]) -> None:
+    fake: Any = FakeExtProc(Outcome())
+    NativeStreams(fake, None).open(1, {"metadata": {"x-leg": legs}, "peer": ""})
+    assert fake.opened == [{}]
+
+
+def test_a_closed_stream_can_still_be_refused() -> None:
+    streams, fake = native(Outcome(), FakeLog())
+    streams.close(1)
+    assert streams.refuse(1, "SYS_INTERNAL", b"", None).answers == (b"refused",)
+    assert fake.refused == ["SYS_INTERNAL"]
+
+
+def test_grpcio_writes_every_record_before_it_answers() -> None:
+    log = FakeLog()
+    fake: Any = FakeExtProc(Outcome(answers=(b"a", b"b"), judged=(judged(1), judged(2)), end=True))
+    answers = iter(GrpcioStreams(fake, log).run(iter([b"", b""]), {}))
+    assert next(iter(answers)) == b"a"
+    assert log.written == [1, 2]
+    assert list(answers) == [b"b"]
+
+
+def test_grpcio_ends_the_request_when_a_record_cannot_be_written() -> None:
+    fake: Any = FakeExtProc(Outcome(answers=(b"secret",), judged=(judged(1),)))
+    (answer,) = GrpcioStreams(fake, FakeLog(is_broken=True)).run(iter([b"", b""]), {})
+    assert b"AUDIT_UNAVAILABLE" in ProcessingResponse.FromString(answer).immediate_response.body
