@@ -37,21 +37,27 @@ class ConfiguredFront:
         self._routes = config.routes
         self._verifier = verifier
 
-    def admit(self, check: Check) -> tuple[Route | None, LocalAnswer | None]:
-        """Step 1: the route, or what is answered at once: a metadata document or a preflight.
+    def route(self, check: Check) -> Route | None:
+        """Step 1: which route this is; None where none are checked, and for a metadata document.
+
+        Raises:
+            InvalidRequestError: Envoy's message is unusable, or no route has this path.
+        """
+        if check.fault:
+            raise InvalidRequestError(CATALOGUE[check.fault])
+        if not self._routes or metadata.answer(check, self._config) is not None:
+            return None
+        return routes.match(check, self._routes)
+
+    def admit(self, check: Check, route: Route | None) -> LocalAnswer | None:
+        """Step 1, continued: the envelope is whole, or the answer that needs no identity.
 
         Raises:
             InvalidRequestError: the envelope is refused.
         """
-        if check.fault:
-            raise InvalidRequestError(CATALOGUE[check.fault])
-        if not self._routes:
-            return None, None
-        document = metadata.answer(check, self._config)
-        if document is not None:
-            return None, document
-        route = routes.match(check, self._routes)
-        return route, envelope.admit(check, route)
+        if route is not None:
+            return envelope.admit(check, route)
+        return metadata.answer(check, self._config) if self._routes else None
 
     def principal(self, check: Check, route: Route | None) -> Principal | None:
         """Step 2: who calls.

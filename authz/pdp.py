@@ -50,8 +50,12 @@ class Front(Protocol):
     Each raises InvalidRequestError for what it refuses.
     """
 
-    def admit(self, check: Check) -> tuple[Route | None, LocalAnswer | None]:
-        """Step 1: the route (None where none are checked), or what is answered without an identity."""
+    def route(self, check: Check) -> Route | None:
+        """Step 1: which route; None where none are checked."""
+        ...
+
+    def admit(self, check: Check, route: Route | None) -> LocalAnswer | None:
+        """Step 1: the envelope is whole, or the answer that needs no identity."""
         ...
 
     def principal(self, check: Check, route: Route | None) -> Principal | None:
@@ -151,7 +155,8 @@ class PolicyDecisionPoint:
     def _judge(self, course: Course) -> Decision:
         check, front = course.check, self._ports.front
         # 1. Envelope: nothing is ever judged on a prefix, an encoding or an ambiguous path.
-        course.route, local = front.admit(check)
+        course.route = front.route(check)
+        local = front.admit(check, course.route)
         self._mark(course, "envelope")
         if local is not None:
             return outcome.answered_here(course, local)

@@ -69,13 +69,18 @@ class FakeClock:
 class FakeFront:
     """Steps 1 to 3 with a fixed outcome; a step that is an error raises it."""
 
-    route: Route | None = ROUTE
-    local: LocalAnswer | None = None
+    on: Route | None = ROUTE
+    local: LocalAnswer | DenialError | None = None
     who: Principal | DenialError | None = PRINCIPAL
     what: ToolCall | DenialError = CALL
 
-    def admit(self, check: Check) -> tuple[Route | None, LocalAnswer | None]:
-        return self.route, self.local
+    def route(self, check: Check) -> Route | None:
+        return self.on
+
+    def admit(self, check: Check, route: Route | None) -> LocalAnswer | None:
+        if isinstance(self.local, Exception):
+            raise self.local
+        return self.local
 
     def principal(self, check: Check, route: Route | None) -> Principal | None:
         if isinstance(self.who, Exception):

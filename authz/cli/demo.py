@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,6 +15,9 @@ from authz.errors import ConfigError
 
 if TYPE_CHECKING:
     from authz.demo.rows import Seen
+
+WIDE = 160
+"""Columns where the table goes to a file or a pipe."""
 
 EXAMPLES = """
 Examples:
@@ -51,17 +55,18 @@ def _document(seen: Seen) -> dict[str, Any]:
         "agent": seen.row.agent,
         "tenant": seen.row.tenant,
         "outcome": seen.row.outcome,
-        "reason": seen.answer.reason,
+        "reason": seen.record.get("reason", seen.answer.reason),
+        "status": seen.record.get("status", ""),
         "client_saw": seen.answer.shown,
         "server_saw": [call["args"] for call in seen.received],
-        "latency_ms": round(seen.latency_ms, 2),
+        "latency_ms": round(seen.answer.latency_ms, 2),
         "decision_id": seen.answer.decision_id,
         "kept": not seen.broken,
     }
 
 
 def _print(rows: list[Seen], ready: dict[str, Any]) -> None:
-    console = Console(highlight=False, width=None)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDE)
     table = Table(title="What was sent, and what became of it", show_lines=True)
     for column in ("", "call", "agent", "outcome", "reason", "the client saw", "the server saw", "ms"):
         table.add_column(column, overflow="fold")
@@ -72,10 +77,10 @@ def _print(rows: list[Seen], ready: dict[str, Any]) -> None:
             seen.row.call,
             f"{seen.row.agent}\n{seen.row.tenant}",
             seen.row.outcome,
-            seen.answer.reason,
+            document["reason"],
             seen.answer.shown[:160],
             json.dumps(document["server_saw"][0])[:160] if seen.received else "nothing",
-            f"{seen.latency_ms:.1f}",
+            f"{seen.answer.latency_ms:.1f}",
         )
     console.print(table)
     for seen in rows:

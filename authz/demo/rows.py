@@ -32,6 +32,7 @@ class Answer:
     outcome: str
     reason: str
     shown: str
+    latency_ms: float
     decision_id: str = ""
 
 
@@ -68,7 +69,8 @@ class Caller:
         """Plain HTTP with the token, noting the decision of each answer."""
 
         async def note(response: httpx2.Response) -> None:
-            if DECISION_ID in response.headers:
+            # The handshake and the session's own stream are decided too; the row is about the tool.
+            if DECISION_ID in response.headers and b'"tools/' in response.request.content:
                 self.decision_ids.append(response.headers[DECISION_ID])
 
         headers = {"authorization": f"Bearer {self.token}"} if self.token else {}
@@ -85,74 +87,94 @@ class Caller:
     async def call_tool(self, name: str, args: dict[str, Any]) -> Answer:
         """Call one tool as an agent would."""
         async with self.mcp() as client:
+            started = time.perf_counter()
             try:
                 result = await client.call_tool(name, args)
             except MCPError as error:
-                return self._refused(error.error.message, error.error.data)
+                return _refused(error.error.message, error.error.data, started)
             text = " ".join(getattr(part, "text", "") for part in result.content)
-            return Answer(outcome="allow", reason="", shown=text, decision_id=self.decision_ids[-1])
+            return self._allowed(text, started)
 
     async def list_tools(self) -> Answer:
         """List the tools as an agent would."""
         async with self.mcp() as client:
+            started = time.perf_counter()
             names = sorted(tool.name for tool in (await client.list_tools()).tools)
-            return Answer(outcome="allow", reason="", shown=", ".join(names), decision_id=self.decision_ids[-1])
+            return self._allowed(", ".join(names), started)
 
     async def post(self, body: bytes, **headers: str) -> Answer:
         """Send bytes that no SDK would."""
         sent = {"content-type": "application/json", "accept": "application/json, text/event-stream"}
         sent |= {name.replace("_", "-"): value for name, value in headers.items()}
         async with self.http() as http:
+            started = time.perf_counter()
             response = await http.post(self.url, content=body, headers=sent)
         challenge = response.headers.get("www-authenticate", "")
         error = response.json().get("error", {}) if response.content else {}
-        answer = self._refused(f"{response.status_code} {error.get('message', '')}", error.get("data"))
-        shown = f"{response.status_code} {challenge}" if challenge else answer.shown
-        return Answer(outcome=answer.outcome, reason=answer.reason, shown=shown, decision_id=answer.decision_id)
+        shown = f"{response.status_code} {challenge or error.get('message', '')}"
+        return _refused(shown, error.get("data"), started)
 
-    @staticmethod
-    def _refused(message: str, details: Any) -> Answer:  # noqa: ANN401 - JSON
-        told = details if isinstance(details, dict) else {}
-        reason = str(told.get("code", ""))
-        is_approval = "approval" in str(told.get("next_step", "")).lower()
-        shown = f"{message}. {told.get('next_step', '')}" if is_approval else message
-        outcome = "approval_needed" if is_approval else "deny"
-        return Answer(outcome=outcome, reason=reason, shown=shown, decision_id=str(told.get("decision_id", "")))
+    def _allowed(self, shown: str, started: float) -> Answer:
+        return Answer(
+            outcome="allow", reason="", shown=shown, latency_ms=_since(started), decision_id=self.decision_ids[-1]
+        )
+
+
+def _refused(message: str, details: Any, started: float) -> Answer:  # noqa: ANN401 - JSON
+    told = details if isinstance(details, dict) else {}
+    needs_approval = "approval" in str(told.get("next_step", "")).lower()
+    return Answer(
+        outcome="approval_needed" if needs_approval else "deny",
+        reason=str(told.get("code", "")),
+        shown=f"{message} {told['next_step']}" if needs_approval else message,
+        latency_ms=_since(started),
+        decision_id=str(told.get("decision_id", "")),
+    )
+
+
+def _since(started: float) -> float:
+    return (time.perf_counter() - started) * 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """A row carried out: the answer, what the tool received, and how long it took (milliseconds)."""
+    """A row carried out: the answer, what the tool received, and the record of the decision."""
 
     row: Row
     answer: Answer
     received: list[dict[str, Any]]
-    latency_ms: float
+    record: dict[str, Any] = field(default_factory=dict)
 
     @property
     def broken(self) -> str:
         """Which promise was not kept; empty when all were."""
+        if not self.record:
+            return "the call has no record"
+        return self._broken_answer or self._broken_receipt
+
+    @property
+    def _broken_answer(self) -> str:
         row, answer = self.row, self.answer
         if answer.outcome != row.outcome.replace("sanitize", "allow"):
             return f"expected {row.outcome}, got {answer.outcome} ({answer.reason}): {answer.shown}"
         if row.reason and answer.reason != row.reason:
             return f"expected reason {row.reason}, got {answer.reason}"
-        if row.received is None and self.received:
-            return f"the tool received {self.received}"
-        if row.received is not None and [call["args"] for call in self.received] != [row.received]:
-            return f"the tool received {[call['args'] for call in self.received]}"
         if row.shows not in answer.shown or (row.hides and row.hides in answer.shown):
             return f"the client saw: {answer.shown}"
         return ""
+
+    @property
+    def _broken_receipt(self) -> str:
+        arrived = [call["args"] for call in self.received]
+        promised = [] if self.row.received is None else [self.row.received]
+        return "" if arrived == promised else f"the tool received {arrived}"
 
 
 async def carry_out(row: Row, caller: Caller, received: Callable[[], list[dict[str, Any]]]) -> Seen:
     """Send one row and look at both ends."""
     before = len(received())
-    started = time.perf_counter()
     answer = await row.send(caller)
-    latency_ms = (time.perf_counter() - started) * 1000
-    return Seen(row=row, answer=answer, received=received()[before:], latency_ms=latency_ms)
+    return Seen(row=row, answer=answer, received=received()[before:])
 
 
 def _tool(name: str, **args: Any) -> Callable[[Caller], Awaitable[Answer]]:  # noqa: ANN401 - the tool's own

@@ -13,6 +13,8 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from authz.clock import SystemClock
@@ -24,7 +26,6 @@ from authz.resources import shared
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from authz.demo.rows import Row, Seen
     from authz.identity.development_issuer import DevelopmentIssuer
@@ -64,7 +65,14 @@ def demonstrate(state: Path, say: Callable[[str], None]) -> tuple[list[Seen], di
         with _stack(state, port) as ready:
             say(f"{len(ROWS)} calls through {ready['url']}")
             rows = asyncio.run(_carry_out(ready, open_issuer(state), seen_file))
-    return rows, ready
+    return _with_records(rows, Path(ready["records"])), ready
+
+
+def _with_records(rows: list[Seen], folder: Path) -> list[Seen]:
+    """Each row with the record of its decision: what is promised of a call holds of its record too."""
+    lines = [line for path in sorted(folder.glob("*.jsonl")) for line in path.read_text().splitlines()]
+    records = {record["decision_id"]: record for record in map(json.loads, lines)}
+    return [replace(seen, record=records.get(seen.answer.decision_id, {})) for seen in rows]
 
 
 async def _carry_out(ready: dict[str, Any], issuer: DevelopmentIssuer, seen_file: Path) -> list[Seen]:

@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from authz.config import Route
 from authz.errors import InvalidRequestError, PolicyError, UnavailableError
-from authz.model import Check, Effect, Kind, LocalAnswer, Phase, Status
-from authz.reasons import JSON_SYNTAX, KILL_STALE, POLICY_ERROR, SYS_INTERNAL, TOKEN_EXPIRED
-from tests.fakes import CALL, PRINCIPAL, ROUTE, Bench, FakeClaim, FakeQuery, Json
+from authz.model import Check, Effect, Kind, LocalAnswer, Phase, Protocol, Status
+from authz.reasons import JSON_SYNTAX, KILL_STALE, MCP_BODY_TOO_LARGE, POLICY_ERROR, SYS_INTERNAL, TOKEN_EXPIRED
+from tests.fakes import CALL, PRINCIPAL, ROUTE, Bench, FakeClaim, FakeQuery
 
 if TYPE_CHECKING:
-    from authz.config import Route
     from authz.model import Decision, ToolCall
     from authz.pdp import Answered
+    from tests.fakes import Json
 
 SANITIZE: Json = {"effect": "sanitize", "redactions": [{"path": "/path", "replacement": "[X]"}]}
 BEHIND_EXT_PROC = Check(context={"authz.ext_proc": "true"})
@@ -58,6 +59,14 @@ def test_strangers_are_refused_before_their_body_is_parsed() -> None:
     assert (decision.reason, decision.http_status, decision.challenge) == ("TOKEN_EXPIRED", 401, "Bearer")
     assert decision.status is Status.UNAUTHENTICATED
     assert decision.call is None
+
+
+def test_a_refused_envelope_is_worded_for_the_protocol_of_its_route() -> None:
+    bench = Bench()
+    bench.front.local = InvalidRequestError(MCP_BODY_TOO_LARGE)
+    assert decide(bench).decision.rpc_code == 4000
+    bench.front.on = Route(path="/pay", protocol=Protocol.HTTP)
+    assert decide(bench).decision.rpc_code == 0
 
 
 def test_a_malformed_message_echoes_the_id_it_could_read() -> None:
@@ -174,7 +183,7 @@ def test_sanitize_forwards_behind_ext_proc_and_leaves_what_the_later_phase_needs
 
 def test_envoys_word_on_ext_proc_overrides_the_routes() -> None:
     bench = with_answer(SANITIZE)
-    bench.front.route = ROUTE.model_copy(update={"ext_proc": True})
+    bench.front.on = ROUTE.model_copy(update={"ext_proc": True})
     assert decide(bench, Check(context={"authz.ext_proc": "false"})).decision.reason == "SANITIZE_UNAVAILABLE"
     assert decide(bench).decision.status is Status.SANITIZED
 
