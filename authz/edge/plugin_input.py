@@ -67,6 +67,7 @@ def plugin_input(request: Message, *, parse_body: bool = True, grpc_methods: Grp
 
 
 def _message(message: Message) -> JsonObject:
+    # `ListFields` gives what is set and nothing else, with presence where the field has it: Go's `Range` does too.
     document: JsonObject = {}
     for field, value in message.ListFields():
         name, write = _FIELDS.get(field) or _learn(field)
@@ -98,15 +99,12 @@ def _writer(field: FieldDescriptor) -> Callable[[Any], JsonValue] | None:
 
 
 def _each(write: Callable[[Any], JsonValue] | None) -> Callable[[Mapping[str, Any]], JsonValue]:
-    if write is None:
-        return dict
-    return lambda entries: {key: write(value) for key, value in entries.items()}
+    # `dict` copies a map of plain values in C; headers are most of a request.
+    return dict if write is None else lambda entries: {key: write(value) for key, value in entries.items()}
 
 
 def _every(write: Callable[[Any], JsonValue] | None) -> Callable[[Sequence[Any]], JsonValue]:
-    if write is None:
-        return list
-    return lambda items: [write(item) for item in items]
+    return list if write is None else lambda items: [write(item) for item in items]
 
 
 def _base64(value: bytes) -> str:
@@ -134,6 +132,7 @@ def _value(value: Value) -> JsonValue:
 
 
 def _number(number: float) -> JsonValue:
+    # JSON has no such numbers; Go writes their names as strings.
     if not math.isfinite(number):
         return {math.inf: "Infinity", -math.inf: "-Infinity"}.get(number, "NaN")
     return int(number) if abs(number) < _WHOLE and number.is_integer() else number

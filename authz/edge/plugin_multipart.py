@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 _TOKEN: Final = r"[!#$%&'*+\-.0-9A-Z^_`a-z|~]+"  # noqa: S105 - RFC 2045 §5.1
 _MEDIA_TYPE: Final = re.compile(rf"\s*({_TOKEN}(?:/{_TOKEN})?)\s*(?=;|\Z)")
 _PARAMETER: Final = re.compile(rf'\s*;\s*({_TOKEN})\s*=\s*(?:({_TOKEN})|"((?:[^"\\\r\n]|\\[^\r\n])*)")')
+# Only these are escaped: browsers send a file's path with plain backslashes.
 _QUOTED_PAIR: Final = re.compile(r'\\([()<>@,;:\\"/\[\]?=])')
+# A header ends at a blank line; the end of the body in its place is a cut body, never a part without content.
 _FIELDS: Final = re.compile(rb"((?:[^\r\n][^\n]*\n)*)\r?\n")
 _FIELD: Final = re.compile(rb"([!#$%&'*+\-.0-9A-Z^_`a-z|~]+):[ \t]*(.*?)[ \t]*\Z", re.DOTALL)
 _FOLD: Final = re.compile(rb"\r?\n[ \t]+")
@@ -117,6 +119,7 @@ def _end_of_content(body: bytes, start: int, newline: bytes, dash: bytes) -> int
 def _part(fields: dict[str, str], content: bytes) -> Part:
     if fields.get("content-transfer-encoding", "").lower() == "quoted-printable":
         content = quopri.decodestring(content)
+    # A part whose disposition does not parse has no name, and so does not count; its neighbours do.
     disposition = _media_type(fields.get("content-disposition", ""))
     name = disposition[1].get("name", "") if disposition and disposition[0] == "form-data" else ""
     return Part(name=name, content_type=fields.get("content-type", ""), content=content)

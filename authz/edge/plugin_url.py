@@ -32,6 +32,7 @@ def parsed_path(path: str) -> list[str]:
     Raises:
         InvalidRequestError: HTTP_PATH on a broken escape.
     """
+    # Decoded before it is split: the policy sees the segments that a server which decodes first will serve.
     return _unescape(path, HTTP_PATH).lstrip("/").split("/")
 
 
@@ -44,6 +45,7 @@ def parsed_query(query: str, reason: Reason = HTTP_QUERY) -> JsonObject:
     values: dict[str, list[JsonValue]] = {}
     if not query:
         return {}
+    # Go refuses it since servers that split at it and servers that do not were played off against each other.
     if ";" in query:
         raise InvalidRequestError(reason, "a semicolon separates nothing in a query")
     pairs = query.split("&")

@@ -62,6 +62,7 @@ def interpret(result_json: bytes | None, *, dry_run: bool = False) -> Verdict:
     except orjson.JSONDecodeError:
         raise PolicyError(POLICY_TYPE, "the decision holds a number that is out of range") from None
     verdict = _object(result) if isinstance(result, dict) else _boolean(result)
+    # After the result was read: a dry run must not make an allow of what could not be understood.
     if dry_run and verdict.effect is Effect.DENY:
         return Verdict(effect=Effect.DENY, mode=Mode.FLAG, metadata=verdict.metadata)
     return verdict
@@ -85,6 +86,7 @@ def _object(result: JsonObject) -> Verdict:
 
 
 def _allowed(result: JsonObject, headers: dict[str, tuple[str, ...]], metadata: JsonObject) -> Verdict:
+    # Read only here: a denial with a broken list of them is still a denial to the plugin.
     changes = HeaderChanges(
         upsert=headers,
         remove=_strings(result, "request_headers_to_remove"),

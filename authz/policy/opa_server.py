@@ -75,11 +75,13 @@ class ServerEngine:
             PolicyError: POLICY_ERROR when OPA says that the evaluation failed.
             UnavailableError: POLICY_UNAVAILABLE on anything else that is not a whole 200.
         """
+        # A repeated question would double the time, and a redirect would let another server answer.
         try:
             response = self._pool.request(method, path, body=body, timeout=deadline_s, retries=False, redirect=False)
             document = orjson.loads(response.data)
         except (urllib3.exceptions.HTTPError, orjson.JSONDecodeError) as error:
             raise UnavailableError(POLICY_UNAVAILABLE) from error
+        # Exactly 200: a proxy's 201 or 304 is nobody's decision.
         if response.status != _OK or not isinstance(document, dict):
             raise _failed(document)
         return document
@@ -117,6 +119,7 @@ class ServerPolicy:
     def query(self, entrypoint: str) -> ServerQuery:
         """Name an entrypoint; see `Policy.query`."""
         names = entrypoint_names(entrypoint)
+        # Either may be the longer: an entrypoint names a package, a rule, or a part of a rule's value.
         if not any(rule[: len(names)] == names[: len(rule)] for rule in self._rules):
             raise BundleError(f"`{entrypoint}`: no rule of the OPA server is there")
         options = "?strict-builtin-errors=true" if self._strict else ""

@@ -135,6 +135,7 @@ def _read_block(block: dict[str, Any], overrides: dict[str, Any]) -> Iterable[st
         if type(block[key]) is not kind:
             _refuse(f"plugins.{PLUGIN}.{key}", f"of type {kind.__name__}")
         overrides[setting] = block[key]
+    # The plugin's own defaults hold, not ours, so that the file means here what it meant there.
     overrides["policy.entrypoint"] = _entrypoint(block.get("path", ""), block.get("query", ""))
     overrides["listen.check"] = address = block.get("addr", DEFAULT_ADDRESS).removeprefix("grpc://")
     if not is_local(address):

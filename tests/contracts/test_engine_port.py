@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -165,7 +166,23 @@ def test_the_library_refuses_a_policy_that_does_not_compile_and_names_the_place(
     (tmp_path / "broken.rego").write_text("package a\n\nallow if unknown(input.x)\n")
     with pytest.raises(BundleError) as caught:
         NativeEngine(Library.load()).open(PolicySource(paths=(tmp_path,)))
-    assert any("broken.rego:3" in problem for problem in caught.value.problems)
+    assert any("broken.rego:3" in str(problem) for problem in caught.value.problems)
+
+
+def test_the_library_refuses_a_source_that_names_nothing() -> None:
+    with pytest.raises(BundleError):
+        NativeEngine(Library.load()).open(PolicySource())
+
+
+def test_a_crash_in_the_library_is_unavailable_and_the_next_call_is_answered(policy_directory: Path) -> None:
+    library = Library.load()
+    with NativeEngine(library).open(PolicySource(paths=(policy_directory,))) as opened:
+        query = opened.query("shop/allow")
+        library.arm_fault("engine")
+        with pytest.raises(UnavailableError) as caught:
+            query.evaluate(b'{"who": "ann"}', DEADLINE_S)
+        assert caught.value.reason is POLICY_UNAVAILABLE
+        assert query.evaluate(b'{"who": "ann"}', DEADLINE_S) == b"true"
 
 
 def test_a_source_is_paths_or_an_archive_and_not_both(tmp_path: Path) -> None:
@@ -191,7 +208,8 @@ class _Stub(BaseHTTPRequestHandler):
         self.rfile.read(int(self.headers["content-length"]))
         self.server.paths.append(self.path)  # type: ignore[attr-defined]
         status, body = self.server.answer()  # type: ignore[attr-defined]
-        self._send(status, body)
+        with contextlib.suppress(ConnectionError):  # who asked may have given up
+            self._send(status, body)
 
     def _send(self, status: int, body: bytes) -> None:
         self.send_response(status)

@@ -18,6 +18,7 @@ from authz.errors import PolicyError
 from authz.policy.envoy_contract import input_json, interpret
 from authz.reasons import POLICY_BODY_TRUNCATED, POLICY_TYPE, POLICY_UNDEFINED
 from tests.contracts import plugin_cases as cases
+from tests.contracts import plugin_results as results
 from tests.contracts.plugin_cases import MALFORMED, check
 from tests.contracts.plugin_subjects import Parts, subject
 
@@ -66,14 +67,14 @@ def test_grpc_bodies_read_as_the_plugin_reads_them(with_descriptor: Subject, cas
     assert _added(with_descriptor.read(request)) == expected
 
 
-@pytest.mark.parametrize("result", cases.RESULTS)
+@pytest.mark.parametrize("result", results.RESULTS)
 def test_a_result_means_what_it_means_to_the_plugin(plain: Subject, result: str) -> None:
-    assert plain.answer(result) == cases.RESULTS[result]
+    assert plain.answer(result) == results.RESULTS[result]
 
 
-@pytest.mark.parametrize("result", cases.DRY_RUN)
+@pytest.mark.parametrize("result", results.DRY_RUN)
 def test_a_dry_run_lets_denials_run_and_nothing_else(dry: Subject, result: str) -> None:
-    assert dry.answer(result) == cases.DRY_RUN[result]
+    assert dry.answer(result) == results.DRY_RUN[result]
 
 
 def test_skipped_bodies_are_absent_and_not_null(dry: Subject) -> None:
