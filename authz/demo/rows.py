@@ -62,26 +62,23 @@ class Caller:
 
     url: str
     token: str
-    decision_ids: list[str] = field(default_factory=list)
+    decision_ids: dict[str, str] = field(default_factory=dict)
 
-    @asynccontextmanager
-    async def http(self) -> AsyncIterator[httpx2.AsyncClient]:
-        """Plain HTTP with the token, noting the decision of each answer."""
-
-        async def note(response: httpx2.Response) -> None:
-            # The handshake and the session's own stream are decided too; the row is about the tool.
-            if DECISION_ID in response.headers and b'"tools/' in response.request.content:
-                self.decision_ids.append(response.headers[DECISION_ID])
-
+    def http(self, *hooks: Callable[[httpx2.Response], Awaitable[None]]) -> httpx2.AsyncClient:
+        """Plain HTTP with the token."""
         headers = {"authorization": f"Bearer {self.token}"} if self.token else {}
-        hooks: Any = {"response": [note]}
-        async with httpx2.AsyncClient(headers=headers, timeout=TIMEOUT_S, event_hooks=hooks) as client:
-            yield client
+        return httpx2.AsyncClient(headers=headers, timeout=TIMEOUT_S, event_hooks={"response": [*hooks]})
 
     @asynccontextmanager
     async def mcp(self) -> AsyncIterator[Client]:
-        """The official MCP client, unchanged."""
-        async with self.http() as http, Client(streamable_http_client(self.url, http_client=http)) as client:
+        """The official MCP client, unchanged; what was decided of each of its methods is noted."""
+
+        async def note(response: httpx2.Response) -> None:
+            if DECISION_ID in response.headers and response.request.content:
+                method = json.loads(response.request.content)["method"]
+                self.decision_ids[method] = response.headers[DECISION_ID]
+
+        async with self.http(note) as http, Client(streamable_http_client(self.url, http_client=http)) as client:
             yield client
 
     async def call_tool(self, name: str, args: dict[str, Any]) -> Answer:
@@ -93,14 +90,14 @@ class Caller:
             except MCPError as error:
                 return _refused(error.error.message, error.error.data, started)
             text = " ".join(getattr(part, "text", "") for part in result.content)
-            return self._allowed(text, started)
+            return self._allowed("tools/call", text, started)
 
     async def list_tools(self) -> Answer:
         """List the tools as an agent would."""
         async with self.mcp() as client:
             started = time.perf_counter()
             names = sorted(tool.name for tool in (await client.list_tools()).tools)
-            return self._allowed(", ".join(names), started)
+            return self._allowed("tools/list", ", ".join(names), started)
 
     async def post(self, body: bytes, **headers: str) -> Answer:
         """Send bytes that no SDK would."""
@@ -114,9 +111,9 @@ class Caller:
         shown = f"{response.status_code} {challenge or error.get('message', '')}"
         return _refused(shown, error.get("data"), started)
 
-    def _allowed(self, shown: str, started: float) -> Answer:
+    def _allowed(self, method: str, shown: str, started: float) -> Answer:
         return Answer(
-            outcome="allow", reason="", shown=shown, latency_ms=_since(started), decision_id=self.decision_ids[-1]
+            outcome="allow", reason="", shown=shown, latency_ms=_since(started), decision_id=self.decision_ids[method]
         )
 
 
