@@ -315,7 +315,7 @@ def load(path: Path | None = None, overrides: Mapping[str, Any] | None = None) -
     Raises:
         ConfigError: unreadable, not YAML, unknown key (the nearest known one is named), wrong value.
     """
-    document = _read(path) if path else {}
+    document = read_mapping(path) if path else {}
     for dotted, value in (overrides or {}).items():
         *groups, key = dotted.split(".")
         target = document
@@ -350,7 +350,12 @@ def _mapping(loader: _UniqueKeys, node: yaml.MappingNode) -> dict[Any, Any]:
 _UniqueKeys.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_mapping(path: Path) -> dict[str, Any]:
+    """A YAML file of ours: one mapping, in which no key is repeated.
+
+    Raises:
+        ConfigError: unreadable, not YAML, a repeated key, or no mapping; the file is named.
+    """
     try:
         document = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)  # noqa: S506 - a SafeLoader, made stricter
     except OSError as error:

@@ -15,7 +15,7 @@ of them ever reaches Envoy as a gRPC error.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +24,17 @@ if TYPE_CHECKING:
 
 
 class AuthzError(Exception):
-    """The root. Never raised itself."""
+    """The root. Never raised itself.
+
+    Attributes:
+        exit_code: of a command that ends with it (contracts §2).
+        remedy: what to do about it, one sentence; may be empty.
+        problems: where several were found; each reads as one line.
+    """
+
+    exit_code: ClassVar[int] = 1
+    remedy: str = ""
+    problems: tuple[Any, ...] = ()
 
 
 class ConfigError(AuthzError):
@@ -34,6 +44,8 @@ class ConfigError(AuthzError):
         message: what is wrong and where (file, key).
         remedy: what to do about it, one sentence.
     """
+
+    exit_code = 2
 
     def __init__(self, message: str, *, remedy: str = "") -> None:
         super().__init__(message)
@@ -82,6 +94,8 @@ class PolicyError(DenialError):
 class UnavailableError(DenialError):
     """A part that the decision needs is not available."""
 
+    exit_code = 3
+
 
 class BundleError(AuthzError):
     """A candidate policy is refused; the active one stays.
@@ -103,6 +117,8 @@ class ProgramError(AuthzError):
         message: which one, and what it did.
         remedy: what to do about it, or the end of the program's log.
     """
+
+    exit_code = 3
 
     def __init__(self, message: str, *, remedy: str = "") -> None:
         super().__init__(message)

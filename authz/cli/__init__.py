@@ -1,6 +1,7 @@
-"""The `authz` command: one module for each group of commands, all of them parse, call and print.
+"""The `authz` command: `authz NAME` is NAME in the module `authz.cli.NAME`. Each parses, calls and prints.
 
-It decides nothing but the exit code (contracts §2): 0 done, 1 the answer is no, 2 usage or configuration,
+This module decides which commands there are, that a command's module is imported when it runs and no earlier, so that
+help and completion stay quick, and the exit code (contracts §2): 0 done, 1 the answer is no, 2 usage or configuration,
 3 something it needs is unavailable, 4 internal. It never prints a traceback's local variables: they hold tokens.
 """
 
@@ -8,55 +9,94 @@ from __future__ import annotations
 
 import sys
 import traceback
-from typing import Final, NoReturn
+from importlib import import_module
+from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
-from authz import __version__
-from authz.cli import decide, demo, serve, token, up
-from authz.errors import AuthzError, BundleError, ConfigError, ProgramError, UnavailableError
-from authz.native import NativeError
+from authz.errors import AuthzError
 
-app: Final = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Policy decisions for AI agents.")
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from typer._click import Context
+
+COMMANDS: Final = {
+    "lint": "Find what is wrong in a policy or for Envoy.",
+    "test": "Run a policy's tests and decision tables.",
+    "decide": "Judge one call offline, and say why.",
+    "up": "Run Envoy and the service before a tool server.",
+    "token": "Print a token that `authz up` accepts.",
+    "serve": "Run the decision service beside an Envoy.",
+    "demo": "Run the whole stack and show what is decided.",
+    "version": "Print the version, and those of what is inside.",
+}
 
 
-@app.callback()
-def _root() -> None:
-    """Keeps `version` a command of its own while it is the only one."""
+class _Commands(TyperGroup):
+    """Commands that are known by name and summary until one of them runs."""
+
+    def resolve_command(self, ctx: Context, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        name, _, rest = super().resolve_command(ctx, args)
+        return name, load(str(name)), rest
 
 
-app.command("serve", epilog=serve.EXAMPLES)(serve.serve)
-app.command("decide", epilog=decide.EXAMPLES)(decide.decide)
-app.command("demo", epilog=demo.EXAMPLES)(demo.demo)
-app.command("token", epilog=token.EXAMPLES)(token.token)
-app.command("up", epilog=up.EXAMPLES)(up.up)
+app: Final = typer.Typer(
+    cls=_Commands,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    epilog="Exit codes: 0 done, 1 the answer is no, 2 usage or configuration, 3 something is unavailable, 4 internal.",
+)
 
 
-@app.command()
-def version() -> None:
-    """Print the version."""
-    typer.echo(f"authz {__version__}")
+def _unloaded() -> None:
+    """Stands for a command in the list."""
+
+
+for _name, _summary in COMMANDS.items():
+    app.command(_name, help=_summary)(_unloaded)
+
+
+def load(name: str) -> Any:  # noqa: ANN401 - typer has no public type for what it makes of a function
+    """The command itself. Each option `--x-y` also has the environment variable AUTHZ_X_Y."""
+    module = import_module(f"authz.cli.{name}")
+    found = getattr(module, name)
+    if isinstance(found, typer.Typer):
+        return typer.main.get_command(found)
+    single = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    single.command(name, epilog=as_written(module.EXAMPLES), context_settings={"auto_envvar_prefix": "AUTHZ"})(found)
+    return typer.main.get_command(single)
+
+
+def as_written(examples: str) -> str:
+    r"""Examples for the end of a help page; `\b` keeps a paragraph's lines from being joined."""
+    return "\n\n".join(f"\b\n{paragraph}" for paragraph in examples.strip("\n").split("\n\n"))
+
+
+@app.callback(help="Policy decisions for the tool calls of AI agents.")
+def _root(
+    version: Annotated[bool, typer.Option("--version", is_eager=True, help="Print the version and exit.")] = False,
+) -> None:
+    if version:
+        from authz import __version__  # noqa: PLC0415 - reading a distribution's metadata takes longer than this page
+
+        typer.echo(f"authz {__version__}")
+        raise typer.Exit
 
 
 def main() -> NoReturn:
     """Run the command line and exit with its code."""
     try:
         app()
-    except ConfigError as error:
-        _fail(2, f"{error}\n{error.remedy}".rstrip())
-    except UnavailableError as error:
-        _fail(3, str(error))
-    except (NativeError, ProgramError) as error:
-        _fail(3, f"{error}\n{error.remedy}".rstrip())
-    except BundleError as error:
-        _fail(1, "\n  ".join([str(error), *error.problems]))
     except AuthzError as error:
-        _fail(1, str(error))
+        _fail(error.exit_code, [str(error), *(f"  {problem}" for problem in error.problems), error.remedy])
     except Exception:  # noqa: BLE001 - Python's own exit code for a bug, 1, means "the answer is no" here
-        _fail(4, traceback.format_exc())
+        _fail(4, [traceback.format_exc()])
     sys.exit(0)
 
 
-def _fail(code: int, message: str) -> NoReturn:
-    typer.echo(f"authz: {message}", err=True)
+def _fail(code: int, lines: Iterable[str]) -> NoReturn:
+    typer.echo("authz: " + "\n".join(filter(None, lines)), err=True)
     sys.exit(code)

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 log: Final = logging.getLogger(__name__)
 
+TESTED_ENVOY: Final = "1.40"
+"""The line that the tests run, and that pyproject.toml installs."""
 READY_S: Final = 20.0
 STOP_S: Final = 8.0
 """Longer than the service's own drain."""
