@@ -96,19 +96,19 @@ class Claim:
 class StreamProgram(Protocol):
     """Decides the events of ext_proc streams. Events of one stream never overlap, except `refuse`."""
 
-    def open(self, stream: int, opening: Json) -> StreamReply:
+    def open(self, stream: int, opening: Json, /) -> StreamReply:
         """A stream opened; `opening` has the gRPC `metadata` (name -> values) and the `peer` address."""
         ...
 
-    def message(self, stream: int, message: bytes, claim: Claim) -> StreamReply:
+    def message(self, stream: int, message: bytes, claim: Claim, /) -> StreamReply:
         """A message arrived. The claim is as in Program.check."""
         ...
 
-    def close(self, stream: int) -> None:
+    def close(self, stream: int, /) -> None:
         """The stream is gone, whoever ended it. Nothing can be sent any more."""
         ...
 
-    def refuse(self, stream: int, reason: str, message: bytes, written: bytes | None) -> StreamReply:
+    def refuse(self, stream: int, reason: str, message: bytes, written: bytes | None, /) -> StreamReply:
         """Like Program.refuse, for one message of a stream."""
         ...
 

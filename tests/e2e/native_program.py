@@ -14,10 +14,9 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from authz.native import (
-    Claim,
     Library,
     LogOptions,
     Program,
@@ -25,6 +24,11 @@ from authz.native import (
     ServerOptions,
     StreamReply,
 )
+
+if TYPE_CHECKING:
+    from authz.native import (
+        Claim,
+    )
 
 FALLBACK = {reason: f"library: {reason}".encode() for reason in ("SYS_INTERNAL", "SYS_DEADLINE", "AUDIT_UNAVAILABLE")}
 
@@ -79,17 +83,22 @@ class Streams:
         metadata = opening["metadata"].get("x-note", [""])[0]
         return StreamReply(answers=(f"opened {stream} {metadata}".encode(),))
 
-    def message(self, stream: int, message: bytes, claim: Claim) -> StreamReply:
+    def message(self, _stream: int, message: bytes, claim: Claim) -> StreamReply:
         if message == b"raise":
             raise ValueError("scripted")
         claim.commit()
         return StreamReply(answers=(b"echo " + message,) * 2, end=message == b"end")
 
     def close(self, stream: int) -> None:
-        print(json.dumps({"closed": stream}), flush=True)
+        tell({"closed": stream})
 
-    def refuse(self, stream: int, reason: str, message: bytes, written: bytes | None) -> StreamReply:
+    def refuse(self, _stream: int, reason: str, _message: bytes, _written: bytes | None) -> StreamReply:
         return StreamReply(answers=(reason.encode(),), end=True)
+
+
+def tell(document: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(document) + "\n")
+    sys.stdout.flush()
 
 
 def main() -> int:
@@ -107,7 +116,7 @@ def main() -> int:
     server.set_serving(True)
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    print(json.dumps({"address": server.address}), flush=True)
+    tell({"address": server.address})
     try:
         while not stop.wait(0.05):
             pass
@@ -116,7 +125,7 @@ def main() -> int:
         code = 130
     drained = server.drain(5.0)
     log.close()
-    print(json.dumps({"drained": drained, **server.stats()}), flush=True)
+    tell({"drained": drained, **server.stats()})
     return code
 
 

@@ -45,11 +45,11 @@ class NativeService:
         return document
 
     def check(self, request: bytes, timeout: float = 10.0) -> str:
-        answer: bytes = self.channel.unary_unary(CHECK)(request, timeout=timeout)
+        answer: bytes = self.channel.unary_unary(CHECK, bytes, bytes)(request, timeout=timeout)
         return answer.decode()
 
-    def begin(self, request: bytes) -> grpc.Future:
-        return self.channel.unary_unary(CHECK).future(request, timeout=10.0)
+    def begin(self, request: bytes) -> grpc.Future[bytes]:
+        return self.channel.unary_unary(CHECK, bytes, bytes).future(request, timeout=10.0)
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> dict[str, Any]:
         """Signal, wait for the end, and give the program's last line."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 import pytest
+
 from tests.e2e.native_service import PROCESS, NativeService
 
 if TYPE_CHECKING:
@@ -133,18 +134,18 @@ def test_a_full_disk_denies_and_leaves_no_allow_that_was_denied(tmp_path: Path) 
 
 
 def test_a_stream_is_opened_answered_in_order_and_closed(service: NativeService) -> None:
-    process = service.channel.stream_stream(PROCESS)
-    answers = list(process(iter([b"a", b"end"]), metadata=[("x-note", "seen")], timeout=5))
+    process = service.channel.stream_stream(PROCESS, bytes, bytes)
+    answers = list(process(iter([b"a", b"end"]), metadata=(("x-note", "seen"),), timeout=5))
     assert answers == [b"opened 1 seen", b"echo a", b"echo a", b"echo end", b"echo end"]
     assert service.line() == {"closed": 1}
 
 
 def test_a_stream_whose_program_raises_is_refused_and_ended(service: NativeService) -> None:
-    process = service.channel.stream_stream(PROCESS)
+    process = service.channel.stream_stream(PROCESS, bytes, bytes)
     assert list(process(iter([b"raise", b"a"]), timeout=5)) == [b"opened 1 ", b"SYS_INTERNAL"]
 
 
 def test_what_is_not_envoys_is_unimplemented(service: NativeService) -> None:
     with pytest.raises(grpc.RpcError) as failure:
-        service.channel.unary_unary("/envoy.service.auth.v2.Authorization/Check")(b"a", timeout=5)
-    assert failure.value.code() is grpc.StatusCode.UNIMPLEMENTED  # type: ignore[attr-defined]
+        service.channel.unary_unary("/envoy.service.auth.v2.Authorization/Check", bytes, bytes)(b"a", timeout=5)
+    assert failure.value.code() is grpc.StatusCode.UNIMPLEMENTED

@@ -9,17 +9,20 @@ import stat
 import struct
 import time
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import grpc
 import pytest
-from authz.native import Library, NativeError, Program, Reply, ServerOptions
+
+from authz.native import Library, NativeError, Program, ServerOptions
 from tests.e2e.native_program import FALLBACK, Streams
 from tests.e2e.native_service import CHECK, NativeService
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
+
+    from authz.native import Reply
 
 pytestmark = pytest.mark.e2e
 
@@ -78,7 +81,7 @@ def service(tmp_path: Path) -> Iterator[NativeService]:
 def test_a_message_over_the_limit_is_refused_by_the_transport_and_others_are_served(service: NativeService) -> None:
     with pytest.raises(grpc.RpcError) as failure:
         service.check(b"x" * (24 << 20))
-    assert failure.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED  # type: ignore[attr-defined]
+    assert failure.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert service.check(b"allow") == "allow"
 
 
@@ -124,8 +127,8 @@ def test_a19_streams_that_are_reset_at_once_hurt_nobody(service: NativeService) 
 
 
 def resident(service: NativeService) -> int:
-    with open(f"/proc/{service.process.pid}/statm", encoding="ascii") as statistics:
-        return int(statistics.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    statistics = Path(f"/proc/{service.process.pid}/statm").read_text(encoding="ascii")
+    return int(statistics.split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 @pytest.mark.slow

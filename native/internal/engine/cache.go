@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"strings"
 	"sync"
 	"sync/atomic"
 )
@@ -14,9 +15,11 @@ type Cache struct {
 	policies map[identity]*shared
 }
 
+// identity holds the roots too: places in errors and explanations name the files that were asked for.
 type identity struct {
 	contract Contract
 	digest   string
+	roots    string
 }
 
 type shared struct {
@@ -41,7 +44,7 @@ func (c *Cache) Open(options Options) (*Policy, error) {
 	if err != nil {
 		return nil, policyError(err)
 	}
-	key := identity{options.Contract, read.digest()}
+	key := identity{options.Contract, read.digest(), strings.Join(read.roots, "\x00")}
 	c.mutex.Lock()
 	defer c.mutex.Unlock()
 	if found, known := c.policies[key]; known {
@@ -61,11 +64,10 @@ func (c *Cache) Open(options Options) (*Policy, error) {
 func (c *Cache) Close(policy *Policy) {
 	c.mutex.Lock()
 	defer c.mutex.Unlock()
-	key := identity{policy.contract, policy.Digest}
-	if found, known := c.policies[key]; known {
+	if found, known := c.policies[policy.identity]; known {
 		found.holders--
 		if found.holders == 0 {
-			delete(c.policies, key)
+			delete(c.policies, policy.identity)
 		}
 	}
 }

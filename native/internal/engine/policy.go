@@ -32,6 +32,7 @@ type Policy struct {
 	Warnings    []Problem       `json:"warnings"`
 	References  []Reference     `json:"references"`
 
+	identity identity
 	contract Contract
 	compiler *ast.Compiler
 	store    storage.Store
@@ -51,6 +52,7 @@ func (s *snapshot) compile(key identity) (*Policy, error) {
 	policy := &Policy{
 		Digest:   key.digest,
 		Metadata: map[string]any{},
+		identity: key,
 		contract: key.contract,
 		store: inmem.NewFromObjectWithOpts(
 			loaded.documents, inmem.OptRoundTripOnWrite(false), inmem.OptReturnASTValuesOnRead(true),

@@ -3,11 +3,8 @@ package transport
 import (
 	"context"
 
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
-	"google.golang.org/grpc/reflection"
-	reflectionpb "google.golang.org/grpc/reflection/grpc_reflection_v1"
 )
 
 // SetServing is the program's word on whether it can decide.
@@ -58,7 +55,3 @@ type watch struct {
 
 // Context implements grpc.ServerStream.
 func (w watch) Context() context.Context { return w.ctx }
-
-func reflectionService(server *grpc.Server, options reflection.ServerOptions) {
-	reflectionpb.RegisterServerReflectionServer(server, reflection.NewServerV1(options))
-}

@@ -6,6 +6,8 @@ import (
 	"google.golang.org/grpc"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/reflection"
+	reflectionv1 "google.golang.org/grpc/reflection/grpc_reflection_v1"
+	reflectionv1alpha "google.golang.org/grpc/reflection/grpc_reflection_v1alpha"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protodesc"
 	"google.golang.org/protobuf/types/descriptorpb"
@@ -45,7 +47,9 @@ func (s *Server) reflect() error {
 		return err
 	}
 	options := reflection.ServerOptions{Services: s.grpc, DescriptorResolver: files}
-	reflectionService(s.grpc, options)
+	// Most clients still ask for v1alpha first.
+	reflectionv1.RegisterServerReflectionServer(s.grpc, reflection.NewServerV1(options))
+	reflectionv1alpha.RegisterServerReflectionServer(s.grpc, reflection.NewServer(options))
 	return nil
 }
 

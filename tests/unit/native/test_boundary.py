@@ -7,6 +7,7 @@ from pathlib import Path
 
 import _cffi_backend
 import pytest
+
 from authz.native import EngineError, Library, NativeError, PolicyOptions
 from authz.native.boundary import ABI_VERSION, RESULT_BYTES, nanoseconds, verify_abi
 

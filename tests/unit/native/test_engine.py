@@ -4,13 +4,13 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from authz.native import EngineError, Library, Location, NativeError, Policy, PolicyOptions, Problem
+
+from authz.native import EngineError, Library, Location, NativeError, PolicyOptions, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
-Open = "Callable[[str], Policy]"
+    from authz.native import Policy
 
 POLICY = """package authz
 
@@ -53,7 +53,7 @@ def test_a_value_is_json_and_undefined_is_none(policy: Policy) -> None:
 @pytest.mark.parametrize(
     ("entrypoint", "input_json", "code", "row"),
     [
-        ("authz/conflict", b'{"a": 1, "b": 2}', "conflict", 10),
+        ("authz/conflict", b'{"a": 1, "b": 2}', "conflict", 11),
         ("authz/failing", b'{"secret": "hunter2"}', "builtin", 15),
         ("authz/decision", b"{", "input", None),
         ("authz/decision", b'{"a": 1, "a": 2}', "input", None),
@@ -175,14 +175,14 @@ def test_the_same_policy_is_compiled_once(library: Library, tmp_path: Path) -> N
 
 
 def test_check_finds_unknown_input_paths_with_their_place(library: Library, tmp_path: Path) -> None:
-    (tmp_path / "p.rego").write_text("package authz\n\nvalue if input.tool.nmae\n")
+    (tmp_path / "p.rego").write_text("package authz\n\n_value if input.tool.nmae\n")
     schema = tmp_path / "input.schema"
     schema.write_text(
         '{"type": "object", "additionalProperties": false, "properties": {"tool": {"type": "object",'
         ' "additionalProperties": false, "properties": {"name": {"type": "string"}}}}}'
     )
     (found,) = library.check([tmp_path], schema)
-    assert (found.code, found.location) == ("rego_type_error", Location(file=f"{tmp_path}/p.rego", row=3, col=10))
+    assert (found.code, found.location) == ("rego_type_error", Location(file=f"{tmp_path}/p.rego", row=3, col=11))
     assert library.check([tmp_path]) == ()
 
 

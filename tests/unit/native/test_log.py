@@ -5,11 +5,14 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
-from authz.native import Library, Log, LogOptions, NativeError
+
+from authz.native import Library, LogOptions, NativeError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from authz.native import Log
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from authz.native import Claim, Program, Reply, StreamReply
 from authz.native.boundary import Boundary, library_name
 from authz.native.library import _PACKAGE
@@ -10,6 +11,8 @@ from authz.native.program import Callback
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    Refuse = Callable[[str, bytes, bytes | None], Reply]
 
 OPEN, COMMITTED, EXPIRED = range(3)
 CHECK, STREAM_MESSAGE, REFUSAL = 0, 2, 4
@@ -21,16 +24,16 @@ def boundary() -> Boundary:
 
 
 class Streams:
-    def open(self, stream: int, opening: Any) -> StreamReply:
+    def open(self, _stream: int, _opening: Any) -> StreamReply:
         raise AssertionError
 
-    def message(self, stream: int, message: bytes, claim: Claim) -> StreamReply:
+    def message(self, _stream: int, message: bytes, _claim: Claim) -> StreamReply:
         return StreamReply(answers=(message, message), end=True)
 
-    def close(self, stream: int) -> None:
+    def close(self, _stream: int) -> None:
         raise AssertionError
 
-    def refuse(self, stream: int, reason: str, message: bytes, written: bytes | None) -> StreamReply:
+    def refuse(self, _stream: int, _reason: str, _message: bytes, _written: bytes | None) -> StreamReply:
         raise AssertionError
 
 
@@ -47,31 +50,38 @@ class Voided:
 class Crossing:
     """One call as the library makes it."""
 
-    def __init__(self, boundary: Boundary, check: Callable[[bytes, Claim], Any], kind: int = CHECK) -> None:
+    def __init__(
+        self,
+        boundary: Boundary,
+        check: Callable[[bytes, Claim], Any],
+        kind: int = CHECK,
+        *,
+        refuse: Refuse | None = None,
+    ) -> None:
         self.voided = Voided()
         self._ffi = boundary.ffi
         self._callback = Callback(
             boundary,
-            Program(check=check, refuse=self._refuse, streams=Streams()),
+            Program(check=check, refuse=refuse or _refuse, streams=Streams()),
             self.voided,  # type: ignore[arg-type]
         )
         self.state = self._ffi.new("int32_t *")
         self._request = self._ffi.new("uint8_t[]", b"request")
-        self.call = self._ffi.new("authz_call *")
-        self.call.kind, self.call.stream = kind, int(kind == STREAM_MESSAGE)
-        self.call.request, self.call.request_size = self._request, len(b"request")
-        self.call.claim = int(self._ffi.cast("uintptr_t", self.state))
-
-    def _refuse(self, reason: str, request: bytes, written: bytes | None) -> Reply:
-        return Reply(
-            answer=f"{reason} {request.decode()} {written}".encode(), allow=False, record=b"refused", sequence=9
-        )
+        call: Any = self._ffi.new("authz_call *")
+        call.kind, call.stream = kind, int(kind == STREAM_MESSAGE)
+        call.request, call.request_size = self._request, len(b"request")
+        call.claim = int(self._ffi.cast("uintptr_t", self.state))
+        self.call = call
 
     def run(self) -> tuple[bytes, bytes]:
         """The framed answers and the record."""
         self._callback.pointer(self.call)
         written = self._ffi.buffer(self.call.buffer, self.call.answers_size + self.call.reply_record_size)[:]
         return written[: self.call.answers_size], written[self.call.answers_size :]
+
+
+def _refuse(reason: str, request: bytes, written: bytes | None) -> Reply:
+    return Reply(answer=f"{reason} {request.decode()} {written!r}".encode(), allow=False, record=b"refused", sequence=9)
 
 
 def framed(*answers: bytes) -> bytes:
@@ -93,7 +103,7 @@ def test_what_is_no_reply_is_the_programs_refusal(boundary: Boundary, returned: 
 
 
 def test_an_exception_is_the_programs_refusal(boundary: Boundary) -> None:
-    def check(request: bytes, claim: Claim) -> Reply:
+    def check(_: bytes, claim: Claim) -> Reply:
         claim.commit()
         raise ValueError("scripted")
 
@@ -109,7 +119,7 @@ def test_a_program_that_did_not_see_the_deadline_is_refused_and_gives_its_number
 
 @pytest.mark.parametrize(("allow", "record"), [(False, b"late"), (True, b"refused")])
 def test_a_loser_that_knows_keeps_its_record_unless_it_allows(boundary: Boundary, allow: bool, record: bytes) -> None:  # noqa: FBT001
-    def check(request: bytes, claim: Claim) -> Reply:
+    def check(_: bytes, claim: Claim) -> Reply:
         assert not claim.commit()
         assert not claim.commit()
         return Reply(answer=b"late", allow=allow, record=b"late", sequence=3)
@@ -123,7 +133,7 @@ def test_a_loser_that_knows_keeps_its_record_unless_it_allows(boundary: Boundary
 def test_a_claim_is_committed_once_and_worthless_after_the_call(boundary: Boundary) -> None:
     claims: list[Claim] = []
 
-    def check(request: bytes, claim: Claim) -> Reply:
+    def check(_: bytes, claim: Claim) -> Reply:
         claims.append(claim)
         assert claim.commit()
         assert claim.commit()
@@ -150,18 +160,12 @@ def test_a_streams_answers_are_framed_one_by_one(boundary: Boundary) -> None:
 
 
 def test_a_program_that_cannot_even_refuse_leaves_the_call_unanswered(boundary: Boundary) -> None:
-    crossing = Crossing(boundary, lambda *_: None)
-    crossing._refuse = lambda *_: pytest.fail("scripted")  # type: ignore[method-assign, assignment]
-    crossing._callback = Callback(
-        boundary,
-        Program(check=lambda *_: None, refuse=_broken, streams=Streams()),
-        None,  # type: ignore[arg-type, return-value]
-    )
-    crossing._callback.pointer(crossing.call)
+    crossing = Crossing(boundary, lambda *_: None, refuse=_broken)
+    crossing.run()
     assert crossing.call.replied == 0
 
 
-def _broken(reason: str, request: bytes, written: bytes | None) -> Reply:
+def _broken(reason: str, _request: bytes, _written: bytes | None) -> Reply:
     raise ValueError(reason)
 
 
