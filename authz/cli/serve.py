@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from authz.audit.masking import Masker
 from authz.config import load
 from authz.errors import ConfigError
 from authz.policy.plugin_configuration import plugin_configuration
+from authz.telemetry import logs
 from authz.wiring import Sidecar
 
 if TYPE_CHECKING:
@@ -131,6 +133,7 @@ def run(config: Config, *, output: str) -> None:
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: _exit_at_once() if stopping.is_set() else stopping.set())
+    logs.configure(config.telemetry.log_level, Masker(key=os.urandom(32)).text)
     sidecar = Sidecar(config)
     sidecar.start()
     _say_ready(sidecar, config, output)
