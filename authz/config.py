@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 KIB: Final = 1024
+PLUGIN_DEADLINE_S: Final = 10.0
+"""opa-envoy-plugin has no deadline of its own; a stuck policy must still end, and end in a denial."""
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Bytes = Annotated[int, Field(gt=0, le=64 * 1024 * KIB)]
 
@@ -328,9 +330,19 @@ def load(path: Path | None = None, overrides: Mapping[str, Any] | None = None) -
         config = Config.model_validate(document)
     except ValidationError as error:
         raise ConfigError(_explain(error, path), remedy="see docs/reference/configuration.md") from None
-    if config.policy.contract == "agent" and not config.routes:
-        return config.model_copy(update={"routes": (Route(path="/mcp"),)})
-    return config
+    return _by_contract(config)
+
+
+def _by_contract(config: Config) -> Config:
+    """Defaults that differ by contract: `agent` serves MCP; a drop-in waits as long as a policy's `http.send` may."""
+    if config.policy.contract == "agent":
+        return config if config.routes else config.model_copy(update={"routes": (Route(path="/mcp"),)})
+    limits, policy = config.limits, config.policy
+    if "deadline_s" not in limits.model_fields_set:
+        limits = limits.model_copy(update={"deadline_s": PLUGIN_DEADLINE_S})
+    if "evaluation_s" not in policy.model_fields_set:
+        policy = policy.model_copy(update={"evaluation_s": PLUGIN_DEADLINE_S})
+    return config.model_copy(update={"limits": limits, "policy": policy})
 
 
 class _UniqueKeys(yaml.SafeLoader):

@@ -70,7 +70,8 @@ class Replies:
 
     def _forward(self, check: Check, decision: Decision, route: Route | None) -> bytes:
         changes = decision.verdict.headers if decision.verdict else None
-        parts = [_header(_OK_RESPONSE_HEADERS, DECISION_ID, decision.id)]
+        # A drop-in adds nothing to what the plugin would say; there the id stands in the metadata alone.
+        parts = [] if self._plugin else [_header(_OK_RESPONSE_HEADERS, DECISION_ID, decision.id)]
         if route is not None:
             parts += self._upstream(check, route, frozenset(changes.upsert) if changes else frozenset())
         if changes is not None:
@@ -88,13 +89,13 @@ class Replies:
         return parts + [wire.put(_OK_REMOVE, name.encode()) for name in headers_to_remove(check.headers, keep=keep)]
 
     def _refusal(self, decision: Decision) -> tuple[list[tuple[str, str]], bytes]:
+        if self._plugin and decision.verdict is not None:
+            policy_headers = decision.verdict.headers.upsert.items()
+            pairs = [(name, text) for name, values in policy_headers for text in values]
+            return pairs, (decision.verdict.body or "").encode()
         headers = [(DECISION_ID, decision.id)]
         if decision.challenge:
             headers.append(("www-authenticate", decision.challenge))
-        if self._plugin and decision.verdict is not None:
-            policy_headers = decision.verdict.headers.upsert.items()
-            headers += [(name, text) for name, values in policy_headers for text in values]
-            return headers, (decision.verdict.body or "").encode()
         headers.append((REASON, visible(decision.reason)))
         if decision.rpc_code:
             return [*headers, ("content-type", "application/json")], orjson.dumps(rpc_error(decision))
@@ -102,8 +103,9 @@ class Replies:
 
     def _metadata(self, decision: Decision) -> bytes:
         """Dynamic metadata, namespace `envoy.filters.http.ext_authz` (contracts §6)."""
-        if self._plugin and decision.verdict is not None:
-            return _struct({**decision.verdict.metadata, "decision_id": decision.id})
+        if self._plugin:
+            own = decision.verdict.metadata if decision.verdict else {}
+            return _struct({**own, "decision_id": decision.id})
         principal, call = decision.principal, decision.call
         strings = {
             "decision_id": decision.id,

@@ -15,7 +15,7 @@ from google.protobuf import json_format
 
 from authz.edge.plugin_body import GrpcMethods
 from authz.edge.plugin_input import plugin_input
-from authz.edge.reply import DECISION_ID, REASON
+from authz.edge.reply import REASON
 from authz.errors import InvalidRequestError, PolicyError
 from authz.model import Effect, Mode
 from authz.policy.envoy_contract import input_json, interpret
@@ -194,6 +194,6 @@ def _read_response(response: Any) -> Answer:
 
 
 def _options(options: Any) -> tuple[tuple[str, str], ...]:
-    pairs = [(each.header.key, each.header.value) for each in options if each.header.key != DECISION_ID]
+    pairs = [(each.header.key, each.header.value) for each in options]
     # Names come in the order of a Go map, the values of one name in the policy's order; sorting by name is stable.
     return tuple(sorted(pairs, key=lambda pair: pair[0]))

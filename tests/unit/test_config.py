@@ -136,3 +136,10 @@ def test_refusals_are_200_on_mcp_and_403_elsewhere() -> None:
 def test_an_issuer_is_known_by_its_exact_name() -> None:
     assert ISSUER.typ == "at+jwt"
     assert ISSUER.tenants is None
+
+
+def test_a_drop_in_waits_for_policies_that_ask_others_unless_told_otherwise() -> None:
+    limits = load(overrides={"policy.contract": "envoy"}).limits
+    assert limits.deadline_s == 10.0
+    chosen = load(overrides={"policy.contract": "envoy", "limits.deadline_s": 0.1, "policy.evaluation_s": 0.05})
+    assert (chosen.limits.deadline_s, chosen.policy.evaluation_s) == (0.1, 0.05)
