@@ -69,8 +69,8 @@ class ServerOptions:
     """More are closed at once."""
     max_pending: int = 4096
     """Calls that wait for Python; more are refused with RESOURCE_EXHAUSTED before they are read."""
-    workers: int = field(default_factory=lambda: min(8, 2 * (os.cpu_count() or 1)))
-    """Threads that run Python; the GIL lets one of them at a time, the engine runs beside it."""
+    workers: int = field(default_factory=lambda: max(2, min(8, os.cpu_count() or 1)))
+    """Threads that run Python. One at a time holds the GIL while others are in the engine; more only contend for it."""
     stuck_limit: int = 8
     """So many calls stuck past their deadline make health NOT_SERVING."""
     deadline_s: float = 0.120
