@@ -1,4 +1,4 @@
-"""Where the folders lie that ship with the package: the Rego library, the starter bundle, Envoy's configurations.
+"""Where the folders lie that ship with the package: the Rego library, bundles, Envoy's configurations.
 
 It decides between a checkout, where they stand beside the package, and an installed wheel, where the build hook has put
 them under `_share`. It never looks anywhere else. It trusts the installation to be whole.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
-Folder: TypeAlias = Literal["bundles/starter", "envoy", "rego"]
+Folder: TypeAlias = Literal["bundles/starter", "bundles/template", "envoy", "rego"]
 
 _PACKAGE: Final = Path(__file__).resolve().parent
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from typer._click import Context
 
 COMMANDS: Final = {
+    "init": "Write a policy to begin with.",
     "lint": "Find what is wrong in a policy or for Envoy.",
     "test": "Run a policy's tests and decision tables.",
     "decide": "Judge one call offline, and say why.",

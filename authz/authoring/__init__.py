@@ -1,0 +1,1 @@
+"""What a policy's author begins with. Never on the path of a decision."""
