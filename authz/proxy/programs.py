@@ -83,6 +83,11 @@ class Program:
         """Whether it runs."""
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def pid(self) -> int:
+        """Its process id; 0 before it was started."""
+        return self._process.pid if self._process else 0
+
     def stop(self) -> None:
         """End it, kindly first; returns when it is gone."""
         if self._process is None:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 log: Final = logging.getLogger(__name__)
 
-WATCH_S: Final = 0.25
+WATCH_S: Final = 0.1
 MAX_SOCKET_PATH: Final = 100
 """Bytes; a Unix socket's address holds 107, less on some systems."""
 _CA_BUNDLES: Final = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")

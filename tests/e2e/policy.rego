@@ -14,7 +14,7 @@ _answer := {
 
 _card := `[0-9]{4} [0-9]{4} [0-9]{4} [0-9]{4}`
 
-_redactions := [{"path": "/note", "pattern": _card, "replacement": object.get(input.args, "replacement", "[CARD]")}]
+_redactions := [{"path": "/note", "pattern": _card, "replacement": object.get(input, ["args", "replacement"], "[CARD]")}]
 
 default _kind := "deny"
 

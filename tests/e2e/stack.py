@@ -104,7 +104,7 @@ class Service:
         files = sorted(self.plan.records.glob("decisions-*.jsonl"))
         return [json.loads(line) for file in files for line in file.read_text().splitlines()]
 
-    def envoy(self, name: str, edit: Callable[[Json], None] = lambda _: None) -> int:
+    def envoy(self, name: str, edit: Callable[[Json], object] = lambda _: None) -> int:
         """An Envoy with the shipped configuration, edited; its port."""
         shipped = yaml.safe_load((shared("envoy") / "sidecar.yaml").read_text())
         document = for_envoy(shipped, self.plan)
