@@ -56,7 +56,7 @@ class Answers:
         if command == b"slow":
             time.sleep(float(argument))
         if command == b"unaware":
-            time.sleep(0.3)
+            time.sleep(1.0)
             return self._recorded("allow", request, allow=True)
         if not claim.commit():
             return self._recorded("SYS_DEADLINE", request, allow=False)

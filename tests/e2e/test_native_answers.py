@@ -18,10 +18,13 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.e2e
 
+DEADLINE_S = 0.5
+"""Longer than in production, so that a busy machine does not expire calls that are to be answered."""
+
 
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[NativeService]:
-    with NativeService(tmp_path) as running:
+    with NativeService(tmp_path, deadline_s=DEADLINE_S, commit_grace_s=DEADLINE_S) as running:
         yield running
 
 
@@ -46,13 +49,13 @@ def test_a_program_that_cannot_even_refuse_is_answered_for(service: NativeServic
     assert service.answers() == ["allow"]
 
 
-@pytest.mark.parametrize("request_bytes", [b"slow:0.3", b"unaware"])
+@pytest.mark.parametrize("request_bytes", [b"slow:1.0", b"unaware"])
 def test_a_program_that_is_too_slow_is_answered_for_and_its_loser_records_once(
     service: NativeService, request_bytes: bytes
 ) -> None:
     began = time.monotonic()
     assert service.check(request_bytes) == "library: SYS_DEADLINE"
-    assert 0.1 < time.monotonic() - began < 0.28
+    assert DEADLINE_S <= time.monotonic() - began < 0.95
     assert service.stop()["expired"] == 1
     assert service.answers() == ["SYS_DEADLINE"]
 
@@ -83,7 +86,7 @@ def test_records_lie_in_the_order_of_their_numbers(service: NativeService) -> No
 
 
 def test_sigterm_drains_and_exits_zero(service: NativeService) -> None:
-    slow = service.begin(b"slow:0.08")
+    slow = service.begin(b"slow:0.2")
     service.check(b"allow")
     stats = service.stop(signal.SIGTERM)
     assert slow.result() == b"allow"
@@ -122,7 +125,7 @@ def test_after_sigkill_every_answered_allow_is_on_disk(service: NativeService) -
 
 
 def test_a_full_disk_denies_and_leaves_no_allow_that_was_denied(tmp_path: Path) -> None:
-    with NativeService(tmp_path, file_bytes=2000) as service:
+    with NativeService(tmp_path, file_bytes=2000, deadline_s=DEADLINE_S, commit_grace_s=DEADLINE_S) as service:
         answers = [service.check(b"allow:%d" % number) for number in range(40)]
         stats = service.stop()
     assert stats["audit_refused"] == answers.count("library: AUDIT_UNAVAILABLE") > 0
