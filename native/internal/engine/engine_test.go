@@ -16,7 +16,6 @@ import (
 
 const second = time.Second
 
-// tree writes files into a directory of the test's own.
 func open(t testing.TB, contract Contract, files map[string]string) *Policy {
 	t.Helper()
 	policy, err := NewCache().Open(Options{Paths: []string{tree(t, files)}, Contract: contract})

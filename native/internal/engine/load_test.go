@@ -13,6 +13,7 @@ import (
 	"testing"
 )
 
+// tree writes files into a directory of the test's own.
 func tree(t testing.TB, files map[string]string) string {
 	t.Helper()
 	root := t.TempDir()
@@ -35,7 +36,7 @@ func archive(t testing.TB, files map[string]string) []byte {
 	entries := tar.NewWriter(zipped)
 	for name, content := range files {
 		header := &tar.Header{Name: name, Mode: 0o644, Size: int64(len(content)), Typeflag: tar.TypeReg}
-		if err := errors.Join(entries.WriteHeader(header), second0(entries.Write([]byte(content)))); err != nil {
+		if err := errors.Join(entries.WriteHeader(header), only(entries.Write([]byte(content)))); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -45,7 +46,7 @@ func archive(t testing.TB, files map[string]string) []byte {
 	return packed.Bytes()
 }
 
-func second0(_ int, err error) error { return err }
+func only(_ int, err error) error { return err }
 
 func TestEveryProblemIsListedWithItsPlace(t *testing.T) {
 	refused := refusal(t, Agent, map[string]string{
