@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import logging
 import os
+import secrets
 import signal
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
 
-from authz.audit.masking import Masker
+from authz.audit.masking import KEY_BYTES, Masker
+from authz.cli.output import Output, OutputOption
 from authz.config import load
 from authz.errors import ConfigError
 from authz.policy.plugin_configuration import plugin_configuration
@@ -20,11 +22,13 @@ from authz.telemetry import logs
 from authz.wiring import Sidecar
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from authz.config import Config
 
-log = logging.getLogger(__name__)
-WAKE_S = 0.5
-INTERRUPTED = 130
+log: Final = logging.getLogger(__name__)
+WAKE_S: Final = 0.5
+INTERRUPTED: Final = 130
 
 EXAMPLES = """
 Examples:
@@ -33,59 +37,79 @@ Examples:
 
   authz serve --config authz.yaml --listen unix:///run/authz/authz.sock
 
-  authz serve --contract envoy --policy policy.rego --entrypoint envoy/authz/allow
+  authz serve --opa-config opa-envoy.yaml --policy policy.rego
 """
+
+SETTINGS: Final = {
+    "policy": "policy.paths",
+    "contract": "policy.contract",
+    "entrypoint": "policy.entrypoint",
+    "server": "policy.server",
+    "opa_url": "policy.opa_url",
+    "listen": "listen.check",
+    "diagnostics": "listen.diagnostics",
+    "transport": "listen.transport",
+    "audit_dir": "audit.directory",
+    "audit_sync": "audit.sync",
+    "record_inputs": "audit.record_inputs",
+    "revocation": "revocation.source",
+    "otlp_endpoint": "telemetry.otlp_endpoint",
+    "traces": "telemetry.traces",
+    "log_level": "telemetry.log_level",
+}
+"""The setting that each flag stands for. Those of the issuer and the socket's mode are more than one value."""
 
 
 def serve(
-    config: Annotated[Path | None, typer.Option(envvar="AUTHZ_CONFIG", help="Configuration file (YAML).")] = None,
-    policy: Annotated[
-        list[Path] | None, typer.Option(envvar="AUTHZ_POLICY", help="Folder, .rego or bundle archive; repeatable.")
+    ctx: typer.Context,
+    config: Annotated[Path | None, typer.Option(help="Configuration file (YAML).")] = None,
+    policy: Annotated[list[Path] | None, typer.Option(help="Folder, .rego or bundle archive; repeatable.")] = None,
+    contract: Annotated[Literal["agent", "envoy"] | None, typer.Option(help="What the policy is written for.")] = None,
+    entrypoint: Annotated[str | None, typer.Option(help="Rule to ask; default: the contract's.")] = None,
+    listen: Annotated[str | None, typer.Option(help="HOST:PORT or unix:///path for Envoy.")] = None,
+    diagnostics: Annotated[str | None, typer.Option(help="HOST:PORT of metrics and probes; empty: none.")] = None,
+    jwks: Annotated[str | None, typer.Option(help="JWK Set of the issuer, FILE or URL.")] = None,
+    issuer: Annotated[str | None, typer.Option(help="Exact `iss` of tokens.")] = None,
+    audience: Annotated[str | None, typer.Option(help="Exact `aud` of tokens.")] = None,
+    jwt_typ: Annotated[str | None, typer.Option(help="Exact `typ` of tokens; default: at+jwt.")] = None,
+    server: Annotated[str | None, typer.Option(help="`tool.server` in policy input.")] = None,
+    audit_dir: Annotated[Path | None, typer.Option(help="Folder of records.")] = None,
+    audit_sync: Annotated[
+        Literal["group", "none"] | None, typer.Option(help="Whether an allow waits for its record.")
     ] = None,
-    contract: Annotated[str | None, typer.Option(envvar="AUTHZ_CONTRACT", help="agent | envoy")] = None,
-    entrypoint: Annotated[str | None, typer.Option(envvar="AUTHZ_ENTRYPOINT", help="Rule to ask.")] = None,
-    listen: Annotated[str | None, typer.Option(envvar="AUTHZ_LISTEN", help="host:port or unix:///path.")] = None,
-    diagnostics: Annotated[str | None, typer.Option(envvar="AUTHZ_DIAGNOSTICS", help="host:port of metrics.")] = None,
-    jwks: Annotated[str | None, typer.Option(envvar="AUTHZ_JWKS", help="JWK Set, FILE or URL.")] = None,
-    issuer: Annotated[str | None, typer.Option(envvar="AUTHZ_ISSUER", help="Exact `iss` of tokens.")] = None,
-    audience: Annotated[str | None, typer.Option(envvar="AUTHZ_AUDIENCE", help="Exact `aud` of tokens.")] = None,
-    jwt_typ: Annotated[str | None, typer.Option(envvar="AUTHZ_JWT_TYP", help="Exact `typ` of tokens.")] = None,
-    server: Annotated[str | None, typer.Option(envvar="AUTHZ_SERVER", help="tool.server in policy input.")] = None,
-    audit_dir: Annotated[Path | None, typer.Option(envvar="AUTHZ_AUDIT_DIR", help="Folder of records.")] = None,
-    audit_sync: Annotated[str | None, typer.Option(envvar="AUTHZ_AUDIT_SYNC", help="group | none")] = None,
-    record_inputs: Annotated[str | None, typer.Option(envvar="AUTHZ_RECORD_INPUTS", help="masked | off")] = None,
-    revocation: Annotated[str | None, typer.Option(envvar="AUTHZ_REVOCATION", help="none, or a URL.")] = None,
-    transport: Annotated[str | None, typer.Option(envvar="AUTHZ_TRANSPORT", help="native | grpcio")] = None,
-    socket_mode: Annotated[str | None, typer.Option(envvar="AUTHZ_SOCKET_MODE", help="Octal, such as 0660.")] = None,
-    opa_config: Annotated[Path | None, typer.Option(envvar="AUTHZ_OPA_CONFIG", help="OPA's configuration.")] = None,
-    opa_url: Annotated[str | None, typer.Option(envvar="AUTHZ_OPA_URL", help="Ask this OPA server.")] = None,
-    otlp_endpoint: Annotated[str | None, typer.Option(envvar="AUTHZ_OTLP_ENDPOINT", help="OTLP/HTTP URL.")] = None,
-    traces: Annotated[Path | None, typer.Option(envvar="AUTHZ_TRACES", help="File for spans.")] = None,
-    log_level: Annotated[str | None, typer.Option(envvar="AUTHZ_LOG_LEVEL", help="debug | info | warning")] = None,
-    output: Annotated[str, typer.Option(help="table | json")] = "table",
+    record_inputs: Annotated[
+        Literal["masked", "off"] | None, typer.Option(help="Whether records keep the policy input.")
+    ] = None,
+    revocation: Annotated[str | None, typer.Option(help="Where kills come from: none, or a URL.")] = None,
+    transport: Annotated[Literal["native", "grpcio"] | None, typer.Option(help="What answers Envoy.")] = None,
+    socket_mode: Annotated[str | None, typer.Option(help="Mode of a Unix socket, octal, such as 0660.")] = None,
+    opa_config: Annotated[Path | None, typer.Option(help="OPA's configuration, with opa-envoy-plugin's block.")] = None,
+    opa_url: Annotated[str | None, typer.Option(help="Ask this OPA server instead of the engine inside.")] = None,
+    otlp_endpoint: Annotated[str | None, typer.Option(help="OTLP/HTTP URL that spans are sent to.")] = None,
+    traces: Annotated[Path | None, typer.Option(help="File that spans are appended to.")] = None,
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"] | None, typer.Option(help="Least that is logged, on stderr.")
+    ] = None,
+    output: OutputOption = Output.TABLE,
 ) -> None:
-    """Serve ext_authz and ext_proc until SIGTERM or SIGINT."""
-    overrides = {
-        "policy.paths": policy and tuple(policy),
-        "policy.contract": contract,
-        "policy.entrypoint": entrypoint,
-        "policy.server": server,
-        "policy.opa_url": opa_url,
-        "listen.check": listen,
-        "listen.diagnostics": diagnostics,
-        "listen.transport": transport,
-        "listen.socket_mode": socket_mode and octal(socket_mode),
-        "audit.directory": audit_dir,
-        "audit.sync": audit_sync,
-        "audit.record_inputs": record_inputs,
-        "revocation.source": revocation,
-        "telemetry.otlp_endpoint": otlp_endpoint,
-        "telemetry.traces": traces,
-        "telemetry.log_level": log_level,
-        "issuers": trusted(issuer, audience, jwks, jwt_typ),
-    }
-    given = {key: value for key, value in overrides.items() if value is not None}
-    run(load(config, _opa_settings(opa_config) | given), output=output)
+    """Serve ext_authz and ext_proc until SIGTERM or SIGINT. A flag counts before its variable, that before the file."""
+    run(configuration(ctx.params), output)
+
+
+def configuration(flags: Mapping[str, Any]) -> Config:
+    """What the flags, the configuration file and OPA's amount to.
+
+    Raises:
+        ConfigError: see `authz.config.load`; a part of the issuer is missing; a mode that is not octal.
+    """
+    given = {SETTINGS[flag]: value for flag, value in flags.items() if flag in SETTINGS and value is not None}
+    if "policy.paths" in given:
+        given["policy.paths"] = tuple(given["policy.paths"])
+    if flags["socket_mode"] is not None:
+        given["listen.socket_mode"] = octal(flags["socket_mode"])
+    if issuers := trusted(flags["issuer"], flags["audience"], flags["jwks"], flags["jwt_typ"]):
+        given["issuers"] = issuers
+    return load(flags["config"], _opa_settings(flags["opa_config"]) | given)
 
 
 def _opa_settings(path: Path | None) -> dict[str, Any]:
@@ -93,12 +117,14 @@ def _opa_settings(path: Path | None) -> dict[str, Any]:
     if path is None:
         return {}
     try:
-        configuration = plugin_configuration(path.read_text(encoding="utf-8"), os.environ)
-    except (OSError, UnicodeDecodeError, ConfigError) as error:
+        read = plugin_configuration(path.read_text(encoding="utf-8"), os.environ)
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    except (UnicodeDecodeError, ConfigError) as error:
         raise ConfigError(f"{path}: {error}") from error
-    for warning in configuration.warnings:
+    for warning in read.warnings:
         log.warning("%s: %s", path, warning)
-    return dict(configuration.overrides)
+    return dict(read.overrides)
 
 
 def trusted(issuer: str | None, audience: str | None, jwks: str | None, typ: str | None) -> list[dict[str, str]] | None:
@@ -128,12 +154,13 @@ def octal(text: str) -> int:
         raise ConfigError(f"`{text}` is not an octal mode", remedy="write it as 0660") from None
 
 
-def run(config: Config, *, output: str) -> None:
+def run(config: Config, output: Output) -> None:
     """Serve until a signal, then drain. A second signal ends at once."""
+    # Logs have a key of their own: a mark in them need not match one in the records.
+    logs.configure(config.telemetry.log_level, Masker(key=secrets.token_bytes(KEY_BYTES)).text)
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: _exit_at_once() if stopping.is_set() else stopping.set())
-    logs.configure(config.telemetry.log_level, Masker(key=os.urandom(32)).text)
     sidecar = Sidecar(config)
     sidecar.start()
     _say_ready(sidecar, config, output)
@@ -142,7 +169,7 @@ def run(config: Config, *, output: str) -> None:
     sidecar.stop()
 
 
-def _say_ready(sidecar: Sidecar, config: Config, output: str) -> None:
+def _say_ready(sidecar: Sidecar, config: Config, output: Output) -> None:
     ready: dict[str, Any] = {
         "ready": True,
         "check": sidecar.address,
@@ -152,7 +179,7 @@ def _say_ready(sidecar: Sidecar, config: Config, output: str) -> None:
         "revocation": config.revocation.source,
         "records": str(config.audit.directory or ""),
     }
-    if output == "json":
+    if output is Output.JSON:
         print(json.dumps(ready), flush=True)
     else:
         facts = ", ".join(f"{name} {value}" for name, value in ready.items() if name != "ready" and value)
