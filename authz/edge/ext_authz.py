@@ -20,7 +20,7 @@ from google.protobuf.message import DecodeError
 
 from authz.errors import InvalidRequestError
 from authz.model import Check
-from authz.reasons import HEADER_DUPLICATE, MCP_BODY_AMBIGUOUS, SYS_CALLER, SYS_INTERNAL
+from authz.reasons import HEADER_DUPLICATE, MCP_BODY_AMBIGUOUS, SYS_CALLER, SYS_DEADLINE, SYS_INTERNAL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -64,8 +64,8 @@ class ExtAuthz:
             return self._pdp.decide(check, claim, self._render)
         except Exception:
             log.exception("a decision failed")
-            claim.commit()
-            return self.failed(SYS_INTERNAL, check)
+            # Who lost the claim was answered by the watchdog: the record says what was sent.
+            return self.failed(SYS_INTERNAL if claim.commit() else SYS_DEADLINE, check)
 
     def failed(self, reason: Reason, check: Check = EMPTY_CHECK) -> Answered:
         """The deny and the record of a call that was never decided."""

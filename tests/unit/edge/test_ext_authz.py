@@ -158,3 +158,9 @@ def test_an_open_claim_is_taken_before_a_crash_is_answered() -> None:
     claim = Counted()
     answer(Bench(front=Broken()), request().SerializeToString(), claim)  # type: ignore[arg-type]
     assert claim.commits == 1
+
+
+def test_a_crash_after_a_lost_claim_is_recorded_as_the_deadline_that_was_sent() -> None:
+    bench = Bench(front=Broken())  # type: ignore[arg-type]
+    answer(bench, request().SerializeToString(), FakeClaim(is_open=False))
+    assert [decision.reason for _, decision in bench.recorder.sealed] == ["SYS_DEADLINE"]
