@@ -42,9 +42,7 @@ class Reason:
 CATALOGUE: Final[dict[str, Reason]] = {}
 
 
-def _reason(  # noqa: PLR0917 - one row of a table
-    code: str, http_status: int, rpc_code: int, status: Status, summary: str, next_step: str
-) -> Reason:
+def _reason(code: str, http_status: int, rpc_code: int, status: Status, summary: str, next_step: str) -> Reason:
     row = Reason(code, http_status, rpc_code, status, summary, next_step)
     CATALOGUE[code] = row
     return row
