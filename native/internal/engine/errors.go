@@ -2,6 +2,7 @@ package engine
 
 import (
 	"errors"
+	"fmt"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/loader"
@@ -78,6 +79,12 @@ func policyError(err error) *Error {
 		return refused
 	}
 	return &Error{Code: "invalid_policy", Message: "the policy does not load", Problems: problems(err)}
+}
+
+// tooLarge refuses a policy for its weight, which operators tell from one that is wrong.
+func tooLarge(format string, values ...any) *Error {
+	message := fmt.Sprintf(format, values...)
+	return &Error{Code: "size", Message: message, Problems: []Problem{{Code: "size", Message: message}}}
 }
 
 func problems(err error) []Problem {

@@ -112,7 +112,8 @@ func (l *source) addPlain(files fs.FS, roots []string) error {
 func (l *source) addDocuments(documents map[string]any) error {
 	merged, ok := merge(l.documents, documents)
 	if !ok {
-		return &Error{Code: "load", Message: "two sources give different values for the same data path"}
+		message := "two sources give different values for the same data path"
+		return &Error{Code: "load", Message: message, Problems: []Problem{{Code: "load_error", Message: message}}}
 	}
 	l.documents = merged
 	return nil

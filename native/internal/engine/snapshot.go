@@ -18,13 +18,20 @@ import (
 	"slices"
 	"strings"
 	"testing/fstest"
+
+	"github.com/open-policy-agent/opa/v1/bundle"
 )
 
 // Bounds on what a policy may weigh, checked before anything is parsed. An archive is judged by what it unpacks to.
+// Loaded data takes forty times its bytes of memory, and modules two hundred times: the sums, not the files, are what
+// keeps a candidate from killing the process that serves with the one before (F14).
 const (
 	maxFiles      = 4096
-	maxFileBytes  = 64 << 20
-	maxTotalBytes = 128 << 20
+	maxFileBytes  = 8 << 20
+	maxTotalBytes = 16 << 20
+	maxRegoBytes  = 4 << 20
+	// tarOverhead is what an archive's own headers may take beside its files.
+	tarOverhead = maxFiles << 11
 )
 
 // archiveRoot is where the files of an archive stand; no absolute path without its slash begins like it.
@@ -38,6 +45,7 @@ type snapshot struct {
 	files fstest.MapFS
 	roots []string
 	total int64
+	rego  int64
 }
 
 func newSnapshot() *snapshot { return &snapshot{files: fstest.MapFS{}} }
@@ -97,17 +105,26 @@ func readArchive(archive []byte) (*snapshot, error) {
 	s.roots = []string{archiveRoot}
 	// The root must exist even when the archive is empty, so that the bundle reader can say so itself.
 	s.files[archiveRoot] = &fstest.MapFile{Mode: fs.ModeDir | 0o755}
-	entries := tar.NewReader(io.LimitReader(unzipped, maxTotalBytes+1))
+	limited := &io.LimitedReader{R: unzipped, N: maxTotalBytes + tarOverhead}
+	if err := s.addEntries(tar.NewReader(limited)); limited.N <= 0 {
+		return nil, tooLarge("the archive unpacks to over %d bytes", maxTotalBytes)
+	} else if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *snapshot) addEntries(entries *tar.Reader) error {
 	for {
 		header, err := entries.Next()
 		if errors.Is(err, io.EOF) {
-			return s, nil
+			return nil
 		}
 		if err != nil {
-			return nil, fmt.Errorf("the archive cannot be read: %w", err)
+			return fmt.Errorf("the archive cannot be read: %w", err)
 		}
 		if err := s.addEntry(header, entries); err != nil {
-			return nil, err
+			return err
 		}
 	}
 }
@@ -120,7 +137,7 @@ func (s *snapshot) addEntry(header *tar.Header, content io.Reader) error {
 		return fmt.Errorf("the archive holds something that is not a file: %s", header.Name)
 	}
 	if header.Size > maxFileBytes {
-		return fmt.Errorf("%s is over %d bytes", header.Name, maxFileBytes)
+		return tooLarge("%s is over %d bytes", header.Name, maxFileBytes)
 	}
 	body, err := io.ReadAll(content)
 	if err != nil {
@@ -135,8 +152,16 @@ func (s *snapshot) add(file string, content []byte) error {
 		return fmt.Errorf("%s is given twice with different contents", file)
 	}
 	s.total += int64(len(content))
-	if len(s.files) >= maxFiles || s.total > maxTotalBytes {
-		return fmt.Errorf("the policy is over %d files or %d bytes", maxFiles, maxTotalBytes)
+	if path.Ext(file) == bundle.RegoExt {
+		s.rego += int64(len(content))
+	}
+	switch {
+	case len(s.files) >= maxFiles:
+		return tooLarge("the policy is over %d files", maxFiles)
+	case s.total > maxTotalBytes:
+		return tooLarge("the policy is over %d bytes", maxTotalBytes)
+	case s.rego > maxRegoBytes:
+		return tooLarge("the policy's modules are over %d bytes", maxRegoBytes)
 	}
 	s.files[file] = &fstest.MapFile{Data: content, Mode: 0o444}
 	return nil
@@ -182,7 +207,7 @@ func readFile(file string) ([]byte, error) {
 	defer opened.Close()
 	content, err := io.ReadAll(io.LimitReader(opened, maxFileBytes+1))
 	if err == nil && len(content) > maxFileBytes {
-		err = fmt.Errorf("%s is over %d bytes", file, maxFileBytes)
+		err = tooLarge("%s is over %d bytes", file, maxFileBytes)
 	}
 	return content, err
 }
