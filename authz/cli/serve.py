@@ -102,7 +102,7 @@ def configuration(flags: Mapping[str, Any]) -> Config:
     Raises:
         ConfigError: see `authz.config.load`; a part of the issuer is missing; a mode that is not octal.
     """
-    given = {SETTINGS[flag]: value for flag, value in flags.items() if flag in SETTINGS and value is not None}
+    given = {SETTINGS[flag]: value for flag, value in flags.items() if flag in SETTINGS and value not in (None, ())}
     if "policy.paths" in given:
         given["policy.paths"] = tuple(given["policy.paths"])
     if flags["socket_mode"] is not None:
