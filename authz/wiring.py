@@ -33,6 +33,7 @@ from authz.edge.grpcio_transport import Answerer, GrpcioServer
 from authz.edge.native_transport import NativeProgram
 from authz.edge.plugin_body import GrpcMethods
 from authz.edge.plugin_input import plugin_input
+from authz.edge.reflection import descriptors
 from authz.edge.streams import GrpcioStreams, NativeStreams
 from authz.edge.upstream import UpstreamCredentials
 from authz.errors import ConfigError
@@ -48,9 +49,9 @@ from authz.policy import agent_contract, envoy_contract
 from authz.policy.activation import Activation, Watch
 from authz.policy.engine import PolicySource
 from authz.policy.opa_native import NativeEngine
+from authz.policy.sources import existing, library_beside
 from authz.protocol import canonical
 from authz.reasons import CATALOGUE, SANITIZE_NOT_APPLIED
-from authz.resources import shared
 from authz.revocation.kills import NoKills
 from authz.telemetry import names
 from authz.telemetry.metrics import Metrics, Reading
@@ -92,6 +93,8 @@ class Sidecar:
             UnavailableError: the engine cannot be asked.
         """
         config.verify()
+        for warning in config.warnings():
+            log.warning(warning)
         self._config = config
         self._clock = SystemClock()
         self._library = Library.load()
@@ -180,26 +183,14 @@ class Sidecar:
     def _policies(self) -> tuple[Activation, Watch | None]:
         policy = self._config.policy
         source = policy_source(self._config)
-        if policy.contract == "envoy":
-            interpret: Interpret = functools.partial(envoy_contract.interpret, dry_run=policy.dry_run)
-            activation = Activation(self._engine(), policy.rule, interpret, probe=None)
-        else:
-            activation = Activation(self._engine(), policy.rule, agent_contract.interpret)
+        activation = policy_activation(self._config, self._library)
         activation.activate(source)
         watch = Watch(activation, source, policy.watch_s) if policy.watch_s and source.paths else None
         return activation, watch
 
-    def _engine(self) -> Engine:
-        if not self._config.policy.opa_url:
-            return NativeEngine(self._library)
-        from authz.policy.opa_server import ServerEngine  # noqa: PLC0415 - an extra: most never need it
-
-        return ServerEngine(self._config.policy.opa_url)
-
     def _open_log(self) -> Log | None:
         audit = self._config.audit
         if audit.directory is None:
-            log.warning("no record is kept: set audit.directory (--audit-dir)")
             return None
         audit.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         options = LogOptions(directory=audit.directory, sync=audit.sync, segment_bytes=audit.segment_bytes)
@@ -304,6 +295,9 @@ class Sidecar:
                 self._server.set_serving(ready)
             for exchange in self._exchanges.take_overdue():
                 self._alarm(exchange)
+            # Taken at any level, so that the library's buffer does not fill with what nobody wants.
+            for line in self._library.take_prints()["lines"]:
+                log.debug("policy printed: %s", line["text"])
 
     def _alarm(self, exchange: Exchange) -> None:
         """A call went on without its redaction: somebody took ext_proc out of Envoy's filters."""
@@ -316,21 +310,35 @@ class Sidecar:
                 log.exception("the alarm could not be recorded")
 
 
+def policy_activation(config: Config, library: Library) -> Activation:
+    """How the contract's policies are opened and read; nothing is active yet."""
+    policy = config.policy
+    if policy.contract == "envoy":
+        interpret: Interpret = functools.partial(envoy_contract.interpret, dry_run=policy.dry_run)
+        return Activation(_engine(config, library), policy.rule, interpret, probe=None)
+    return Activation(_engine(config, library), policy.rule, agent_contract.interpret)
+
+
+def _engine(config: Config, library: Library) -> Engine:
+    if not config.policy.opa_url:
+        return NativeEngine(library)
+    from authz.policy.opa_server import ServerEngine  # noqa: PLC0415 - an extra: most never need it
+
+    return ServerEngine(config.policy.opa_url)
+
+
 def policy_source(config: Config) -> PolicySource:
     """The operator's policy, with the policy library beside it under contract `agent`."""
     policy = config.policy
     if policy.opa_url and not policy.paths:
         return PolicySource(contract=policy.contract)
-    archives = [path for path in policy.paths if path.name.endswith(".tar.gz")]
-    if archives:
-        if len(policy.paths) > 1:
-            raise ConfigError("a bundle archive is the whole policy", remedy="give one archive, or folders and files")
-        return PolicySource(archive=archives[0].read_bytes(), contract=policy.contract)
-    missing = [str(path) for path in policy.paths if not path.exists()]
-    if missing:
-        raise ConfigError(f"no policy at `{missing[0]}`", remedy="give a folder, a .rego file or a bundle archive")
-    library = (shared("rego"),) if policy.contract == "agent" else ()
-    return PolicySource(paths=(*policy.paths, *library), contract=policy.contract)
+    paths = existing(policy.paths)
+    archives = [path for path in paths if path.name.endswith(".tar.gz")]
+    if not archives:
+        return PolicySource(paths=(*paths, *library_beside(paths, policy.contract)), contract=policy.contract)
+    if len(paths) > 1:
+        raise ConfigError("a bundle archive is the whole policy", remedy="give one archive, or folders and files")
+    return PolicySource(archive=archives[0].read_bytes(), contract=policy.contract)
 
 
 def server_options(config: Config) -> ServerOptions:
@@ -345,6 +353,7 @@ def server_options(config: Config) -> ServerOptions:
         max_connections=limits.connections,
         stuck_limit=limits.stuck_calls,
         deadline_s=limits.deadline_s,
+        descriptors=descriptors() if listen.reflection else None,
         fallback={code: reply.fallback(CATALOGUE[code]) for code in FALLBACK_REASONS},
         stream_fallback={code: reply.stream_fallback(CATALOGUE[code]) for code in FALLBACK_REASONS},
     )

@@ -30,6 +30,7 @@ COMMANDS: Final = {
     "up": "Run Envoy and the service before a tool server.",
     "token": "Print a token that `authz up` accepts.",
     "serve": "Run the decision service beside an Envoy.",
+    "doctor": "Say what would keep this installation from serving.",
     "demo": "Run the whole stack and show what is decided.",
     "version": "Print the version, and those of what is inside.",
 }
@@ -67,7 +68,8 @@ def load(name: str) -> Any:  # noqa: ANN401 - typer has no public type for what 
     if isinstance(found, typer.Typer):
         return typer.main.get_command(found)
     single = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-    single.command(name, epilog=as_written(module.EXAMPLES), context_settings={"auto_envvar_prefix": "AUTHZ"})(found)
+    settings = {"auto_envvar_prefix": "AUTHZ", **getattr(module, "CONTEXT", {})}
+    single.command(name, epilog=as_written(module.EXAMPLES), context_settings=settings)(found)
     return typer.main.get_command(single)
 
 

@@ -6,11 +6,11 @@ is printed.
 
 from __future__ import annotations
 
-import json
 import os
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
+import orjson
 import typer
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ COLOURS = {"ok": "green", "pass": "green", "warning": "yellow", "skip": "yellow"
 
 def document(value: Any) -> None:  # noqa: ANN401 - anything that JSON can say
     """Print one JSON document, and nothing else should be."""
-    typer.echo(json.dumps(value, indent=2, default=str, ensure_ascii=False))
+    typer.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2, default=str).decode())
 
 
 def line(text: str = "") -> None:
@@ -40,9 +40,9 @@ def line(text: str = "") -> None:
     typer.echo(text, color=False if os.environ.get("NO_COLOR") else None)
 
 
-def state(word: str) -> str:
+def state(word: str, width: int = 0) -> str:
     """A state such as `ok` or `error`, in its colour."""
-    return typer.style(word, fg=COLOURS.get(word, "red"))
+    return typer.style(f"{word:<{width}}", fg=COLOURS.get(word, "red"))
 
 
 def pairs(values: Mapping[str, object], indent: str = "") -> None:

@@ -102,6 +102,7 @@ def configuration(flags: Mapping[str, Any]) -> Config:
     Raises:
         ConfigError: see `authz.config.load`; a part of the issuer is missing; a mode that is not octal.
     """
+    # A repeatable flag that is not given is empty: it must not empty what the file says.
     given = {SETTINGS[flag]: value for flag, value in flags.items() if flag in SETTINGS and value not in (None, ())}
     if "policy.paths" in given:
         given["policy.paths"] = tuple(given["policy.paths"])

@@ -28,7 +28,7 @@ def existing(paths: Iterable[Path]) -> tuple[Path, ...]:
     missing = next((given for given, path in zip(paths, found, strict=True) if not path.exists()), None)
     if missing is not None:
         raise ConfigError(
-            f"no policy at `{missing}`", remedy="give a folder or a .rego file, or run `authz init` for one"
+            f"no policy at `{missing}`", remedy="give a folder, a .rego file or a bundle archive, or run `authz init`"
         )
     return found
 

@@ -1,0 +1,339 @@
+"""What would keep an installation from serving, found without serving.
+
+Decides, part by part, whether a service with this configuration would start, answer and record, and what an operator
+should know although it would: modes that trust more than they must, and kinds of protection that are off. Must never
+change anything but for a probe file that it removes, show a token or a key, or count a part it could not look at as
+good.
+
+Trusts the configuration's owner. Figures: `failure-matrix` (records stop at 95 % of the disk).
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import re
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from authz.config import UpstreamAuth
+from authz.edge.upstream import UpstreamCredentials
+from authz.errors import AuthzError, ConfigError, DenialError, ProgramError, UnavailableError
+from authz.identity import development_issuer
+from authz.identity.clock_guard import ClockGuard
+from authz.identity.jwks_source import open_jwks
+from authz.identity.tokens import TokenVerifier, TrustedIssuer
+from authz.native import Library, NativeError
+from authz.native.boundary import ABI_VERSION
+from authz.proxy.programs import TESTED_ENVOY, find_envoy
+from authz.wiring import policy_activation, policy_source
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from authz.clock import Clock
+    from authz.config import Config, Issuer
+
+TESTED_PYTHON: Final = ((3, 11), (3, 13))
+FULLEST: Final = 0.95
+"""Part of the disk after which no allow is answered."""
+SLOW_SYNC_S: Final = 0.02
+"""A sync that takes longer eats a sixth of the deadline of each allow."""
+STEP_S: Final = 5.0
+PROBE_S: Final = 2.0
+_ENVOY_VERSION: Final = re.compile(r"/(\d+\.\d+)\.\d+/")
+
+
+class State(StrEnum):
+    """What a part means for serving."""
+
+    OK = "ok"
+    WARNING = "warning"
+    FAILED = "failed"
+    UNAVAILABLE = "unavailable"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One part as it was found."""
+
+    name: str
+    state: State
+    found: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """What is examined. `token` is tried on the issuers; `envoy` is the program, where it is named."""
+
+    config: Config
+    clock: Clock
+    token: str = ""
+    envoy: Path | None = None
+
+
+def examine(subject: Subject) -> Iterator[Part]:
+    """Every part, in the order in which a service would need them."""
+    for look in _LOOKS:
+        try:
+            yield from look(subject)
+        except (UnavailableError, NativeError, ProgramError) as error:
+            yield _failed(look, State.UNAVAILABLE, error)
+        except AuthzError as error:
+            yield _failed(look, State.FAILED, error)
+
+
+def _failed(look: Callable[..., object], state: State, error: AuthzError) -> Part:
+    found = "; ".join([str(error), *map(str, error.problems)])
+    return Part(name=look.__name__.strip("_"), state=state, found=found, remedy=error.remedy)
+
+
+def _ok(name: str, found: str) -> Part:
+    return Part(name=name, state=State.OK, found=found)
+
+
+def _warning(name: str, found: str, remedy: str = "") -> Part:
+    return Part(name=name, state=State.WARNING, found=found, remedy=remedy)
+
+
+def _python(_: Subject) -> Iterator[Part]:
+    lowest, highest = TESTED_PYTHON
+    version = ".".join(map(str, sys.version_info[:3]))
+    if not lowest <= sys.version_info[:2] <= highest:
+        raise ConfigError(f"Python {version} is not tested", remedy="use Python 3.11, 3.12 or 3.13")
+    yield _ok("python", version)
+
+
+def _library(_: Subject) -> Iterator[Part]:
+    inside = Library.load().versions()
+    yield _ok("library", f"ABI {ABI_VERSION}, OPA {inside['opa']}, Go {inside['go']}")
+
+
+def _configuration(subject: Subject) -> Iterator[Part]:
+    subject.config.verify()
+    UpstreamCredentials(subject.config.routes, subject.clock)
+    yield _ok("configuration", f"contract {subject.config.policy.contract}, {len(subject.config.routes)} routes")
+
+
+def _policy(subject: Subject) -> Iterator[Part]:
+    config = subject.config
+    if not config.policy.paths and not config.policy.opa_url:
+        return  # the configuration's fault, which is told above
+    active = policy_activation(config, Library.load()).activate(policy_source(config))
+    yield _ok("policy", f"{config.policy.rule} of revision {active.revision.revision} answers")
+    yield from (_warning("policy", warning) for warning in active.policy.warnings)
+
+
+def _keys(subject: Subject) -> Iterator[Part]:
+    for issuer in subject.config.issuers:
+        source = open_jwks(issuer, clock=subject.clock, limits=subject.config.limits)
+        source.refresh()
+        state = source.state()
+        yield _ok("keys", f"{state.keys} of {issuer.issuer}, read now")
+        for rejected in state.rejected:
+            yield _warning("keys", f"a key of {issuer.issuer} is not used: {rejected}", "publish keys that can be used")
+
+
+def _token(subject: Subject) -> Iterator[Part]:
+    config, clock = subject.config, subject.clock
+    if not config.issuers:
+        return
+    token = subject.token or next(filter(None, map(_development_token, config.issuers)), "")
+    if not token:
+        yield _ok("token", "none was given to try (--token-file)")
+        return
+    sources = [open_jwks(issuer, clock=clock, limits=config.limits) for issuer in config.issuers]
+    for source in sources:
+        source.refresh()
+    trusted = [TrustedIssuer(issuer=i, keys=k) for i, k in zip(config.issuers, sources, strict=True)]
+    try:
+        principal = TokenVerifier(trusted, clock=ClockGuard(clock), limits=config.limits).verify(token)
+    except DenialError as error:
+        raise ConfigError(f"refused: {error}", remedy=error.reason.next_step) from error
+    yield _ok("token", f"accepted: agent {principal.agent} of tenant {principal.tenant}")
+
+
+def _development_token(issuer: Issuer) -> str:
+    folder = Path(issuer.jwks).parent
+    if issuer.issuer != development_issuer.ISSUER or not (folder / development_issuer.KEY_FILE).exists():
+        return ""
+    signer = development_issuer.open_issuer(folder, issuer=issuer.issuer, audience=issuer.audience)
+    return signer.mint(agent="doctor", tenant=(issuer.tenants or ("doctor",))[0], ttl_s=60)
+
+
+def _records(subject: Subject) -> Iterator[Part]:
+    audit = subject.config.audit
+    if audit.directory is None:
+        yield _warning("records", "no record is kept", "set audit.directory (--audit-dir)")
+        return
+    folder = next(
+        place for place in (audit.directory.absolute(), *audit.directory.absolute().parents) if place.exists()
+    )
+    took_s = _synced(folder)
+    disk = shutil.disk_usage(folder)
+    if disk.used / disk.total > FULLEST or disk.free < audit.segment_bytes:
+        raise ConfigError(
+            f"{folder}: {disk.free >> 20} MiB are left", remedy="free space: without a record nothing is allowed"
+        )
+    yield _ok(
+        "records", f"{audit.directory}: a record is synced in {took_s * 1000:.1f} ms, {disk.free >> 30} GiB are free"
+    )
+    if took_s > SLOW_SYNC_S:
+        yield _warning("records", f"a sync takes {took_s * 1000:.0f} ms of each allow's deadline", "use a faster disk")
+    if audit.sync == "none":
+        yield _warning("records", "an allow does not wait for its record", "set audit.sync to `group`")
+
+
+def _synced(folder: Path) -> float:
+    """Seconds that it takes to write a file there and sync it."""
+    probe = folder / f".authz-probe-{secrets.token_hex(8)}"
+    started = time.perf_counter()
+    try:
+        with probe.open("xb") as file:
+            file.write(b"\0" * 1024)
+            file.flush()
+            os.fsync(file.fileno())
+        return time.perf_counter() - started
+    except OSError as error:
+        raise ConfigError(f"{folder}: {error.strerror}", remedy="give a folder that this user may write") from error
+    finally:
+        probe.unlink(missing_ok=True)
+
+
+def _listen(subject: Subject) -> Iterator[Part]:
+    listen = subject.config.listen
+    if listen.diagnostics and _is_ours(listen.diagnostics):
+        yield _ok("listen", f"authz runs here already: {listen.diagnostics} answers")
+        return
+    yield _address("listen", listen.check)
+    if listen.diagnostics:
+        yield _address("diagnostics", listen.diagnostics)
+    else:
+        yield _warning("diagnostics", "switched off: no metrics and no probes", "set listen.diagnostics")
+
+
+def _address(name: str, address: str) -> Part:
+    if address.startswith("unix:"):
+        return _socket(name, address)
+    host, _, port = address.rpartition(":")
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with socket.create_server((host.strip("[]"), int(port)), family=family):
+            return _ok(name, f"{address} is free")
+    except OSError as error:
+        raise ConfigError(
+            f"{address}: {error.strerror}", remedy="stop what listens there, or choose another address"
+        ) from error
+
+
+def _socket(name: str, address: str) -> Part:
+    if address.startswith("unix://@"):
+        return _ok(name, f"{address} is abstract: it needs no file")
+    folder = Path(address.removeprefix("unix:").removeprefix("//")).parent
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ConfigError(f"{folder} cannot be written to", remedy="make it, for this user")
+    return _ok(name, f"{address} can be made")
+
+
+def _is_ours(address: str) -> bool:
+    """Whether the diagnostics of a running authz answer there."""
+    host, _, port = address.rpartition(":")
+    connection = http.client.HTTPConnection(host.strip("[]"), int(port), timeout=PROBE_S)
+    try:
+        connection.request("GET", "/healthz")
+        return connection.getresponse().headers.get("server", "").strip() == "authz"
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _clock(subject: Subject) -> Iterator[Part]:
+    now_s = subject.clock.unix_ns() / 1e9
+    written = [path.stat().st_mtime for path in _witnesses(subject.config)]
+    if written and max(written) - now_s > STEP_S:
+        raise ConfigError(
+            f"the clock stands {max(written) - now_s:.0f} s before files that were written under it",
+            remedy="set the clock: tokens are judged by it",
+        )
+    yield _ok("clock", "no step back is seen")
+
+
+def _witnesses(config: Config) -> Iterator[Path]:
+    """Files whose times a clock that ran on must have passed."""
+    yield Path(__file__)
+    if config.audit.directory is not None and config.audit.directory.is_dir():
+        yield from config.audit.directory.glob("decisions-*.jsonl")
+    yield from (
+        Path(issuer.jwks) for issuer in config.issuers if "://" not in issuer.jwks and Path(issuer.jwks).exists()
+    )
+
+
+def _revocation(subject: Subject) -> Iterator[Part]:
+    source = subject.config.revocation.source
+    if source == "none":
+        yield _warning(
+            "revocation", "none: no agent, token or tool can be killed; what is granted lasts as long as its token"
+        )
+    else:
+        yield _ok("revocation", source)
+
+
+def _envoy(subject: Subject) -> Iterator[Part]:
+    try:
+        program = find_envoy(subject.envoy)
+    except ProgramError as error:
+        yield _warning("envoy", f"{error}; `authz up` needs it here, `authz serve` somewhere else", error.remedy)
+        return
+    said = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=30, check=False).stdout  # noqa: S603
+    version = _ENVOY_VERSION.search(said)
+    if version is None or version[1] != TESTED_ENVOY:
+        yield _warning(
+            "envoy", f"{program}: {version[1] if version else 'unknown version'}", f"tested with {TESTED_ENVOY}"
+        )
+    else:
+        yield _ok("envoy", f"{program}: {version[1]}")
+
+
+def _trust(subject: Subject) -> Iterator[Part]:
+    """Modes that trust more than they must."""
+    config = subject.config
+    risks = {
+        "listen.insecure_plaintext: who is on that network may forge checks": config.listen.insecure_plaintext,
+        "policy.dry_run: no denial of the policy is enforced": config.policy.dry_run,
+        "telemetry.log_level debug: what policies print is logged": config.telemetry.log_level == "debug",
+    }
+    for route in config.routes:
+        risks[
+            f"routes {route.path or route.path_prefix}: upstream_auth `pass` hands the caller's token to the tool"
+        ] = not isinstance(route.upstream_auth, UpstreamAuth) and route.upstream_auth == "pass"
+    for issuer in config.issuers:
+        risks[f"issuer {issuer.issuer} is for development: who reads its key is anybody"] = (
+            issuer.issuer == development_issuer.ISSUER
+        )
+    yield from (_warning("trust", risk) for risk, taken in risks.items() if taken)
+
+
+_LOOKS: Final = (
+    _python,
+    _library,
+    _configuration,
+    _policy,
+    _keys,
+    _token,
+    _records,
+    _listen,
+    _clock,
+    _revocation,
+    _envoy,
+    _trust,
+)
