@@ -310,6 +310,19 @@ class Config(Group):
                 remedy="raise limits.max_message_bytes",
             )
 
+    def warnings(self) -> tuple[str, ...]:
+        """What an operator should be told at every start."""
+        told = {
+            "listen.insecure_plaintext: whoever is on that network can ask and forge checks": (
+                self.listen.insecure_plaintext
+            ),
+            "policy.dry_run: what the policy denies is let through": self.policy.dry_run,
+            "no record is kept: set audit.directory (--audit-dir)": self.audit.directory is None,
+            "audit.sync is none: a power cut may lose the records of allowed calls": self.audit.sync == "none",
+            "revocation.source is none: no kill can reach this service": self.policy.contract == "agent",
+        }
+        return tuple(message for message, holds in told.items() if holds)
+
 
 def load(path: Path | None = None, overrides: Mapping[str, Any] | None = None) -> Config:
     """Read the file, lay the overrides (dotted key to value) over it, validate.

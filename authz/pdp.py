@@ -246,16 +246,12 @@ class PolicyDecisionPoint:
     def _record(self, course: Course, decision: Decision, answer: bytes) -> Answered:
         self._mark(course, "answer")
         course.latency_us["total"] = (course.marked_ns - course.started_ns) // 1000
-        record, sequence = self._ports.recorder.seal(course.check, decision)
-        # 11. Answer. Spans, metrics and later phases follow off the path.
+        exchange = _exchange(course, decision)
         self._ports.observe(course.check, decision)
-        return Answered(
-            decision=decision,
-            answer=answer,
-            record=record,
-            sequence=sequence,
-            exchange=_exchange(course, decision),
-        )
+        # INVARIANT: nothing can fail between the number of a record and its way to the log.
+        record, sequence = self._ports.recorder.seal(course.check, decision)
+        # 11. Answer. Spans and metrics were enqueued only; they and later phases follow off the path.
+        return Answered(decision=decision, answer=answer, record=record, sequence=sequence, exchange=exchange)
 
     def visible(self, exchange: Exchange, name: str) -> bool:
         """Whether the caller may see this tool: phase `list`, on the revision that judged the call.

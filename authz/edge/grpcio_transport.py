@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
 
 from authz.native import NativeError
 from authz.reasons import AUDIT_UNAVAILABLE, SYS_DEADLINE
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 log: Final = logging.getLogger(__name__)
 AUTHORIZATION: Final = "envoy.service.auth.v3.Authorization"
 EXTERNAL_PROCESSOR: Final = "envoy.service.ext_proc.v3.ExternalProcessor"
+HEALTH: Final = "grpc.health.v1.Health"
 WORKERS: Final = 32
 
 
@@ -127,6 +129,8 @@ class GrpcioServer:
         self._server = grpc.server(futures.ThreadPoolExecutor(WORKERS, "grpc"), options=options)
         self._server.add_generic_rpc_handlers((service(AUTHORIZATION, "Check", answerer.check), _stream(process)))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        if config.listen.reflection:
+            reflection.enable_server_reflection((AUTHORIZATION, EXTERNAL_PROCESSOR, HEALTH), self._server)
         self.set_serving(False)
         self.address = _bind(self._server, config)
         self._server.start()

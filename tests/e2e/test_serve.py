@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from tests.e2e.serving import ROOT, ask, serving, tool_call
 
@@ -135,6 +136,18 @@ def test_k1_a_signal_drains_and_exits_zero(tmp_path: Path, number: int) -> None:
         assert set(answers) == {0}
         allowed = [record for record in served.records() if record["enforced"] == "allow"]
         assert len(allowed) >= len(answers)
+
+
+@pytest.mark.parametrize("transport", ["native", "grpcio"])
+def test_reflection_names_the_services_where_it_is_switched_on(tmp_path: Path, transport: str) -> None:
+    configuration = tmp_path / "authz.yaml"
+    configuration.write_text("version: 1\nlisten: {reflection: true}\n")
+    flags = ("--config", str(configuration), "--transport", transport)
+    with serving(tmp_path, *flags) as served, served.channel() as channel:
+        stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+        question = reflection_pb2.ServerReflectionRequest(file_containing_symbol="envoy.service.auth.v3.Authorization")
+        answer = next(iter(stub.ServerReflectionInfo(iter([question]), timeout=5)))
+        assert answer.file_descriptor_response.file_descriptor_proto
 
 
 def test_a_unix_socket_has_the_asked_mode(tmp_path: Path) -> None:

@@ -143,3 +143,14 @@ def test_a_drop_in_waits_for_policies_that_ask_others_unless_told_otherwise() ->
     assert limits.deadline_s == 10.0
     chosen = load(overrides={"policy.contract": "envoy", "limits.deadline_s": 0.1, "policy.evaluation_s": 0.05})
     assert (chosen.limits.deadline_s, chosen.policy.evaluation_s) == (0.1, 0.05)
+
+
+def test_unsafe_settings_warn_by_name_and_safe_ones_do_not(tmp_path: Path) -> None:
+    safe = {"audit.directory": tmp_path, "policy.contract": "envoy"}
+    assert load(overrides=safe).warnings() == ()
+    unsafe = safe | {"listen.insecure_plaintext": True, "policy.dry_run": True, "audit.sync": "none"}
+    told = " ".join(load(overrides=unsafe).warnings())
+    for name in ("insecure_plaintext", "dry_run", "audit.sync"):
+        assert name in told
+    assert "no kill" in " ".join(load().warnings())
+    assert "no record is kept" in " ".join(load().warnings())
