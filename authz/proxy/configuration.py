@@ -148,7 +148,7 @@ def _towards(cluster: Json, plan: Plan) -> None:
     target = plan.upstream
     _endpoint(cluster)["address"] = {"socket_address": {"address": target.host, "port_value": target.port}}
     if not _is_address(target.host):
-        cluster["type"] = "STRICT_DNS"
+        cluster |= {"type": "STRICT_DNS", "dns_lookup_family": "ALL"}  # localhost may be ::1, 127.0.0.1 or both
     if target.scheme == "https":
         cluster["transport_socket"] = _tls(target.host, plan.ca_bundle)
 

@@ -62,7 +62,7 @@ class Program:
         if len(self.starts) == MAX_STARTS and now - self.starts[0] < WITHIN_S:
             raise ProgramError(f"{self.name} keeps dying", remedy=self.tail())
         self.starts.append(now)
-        with self.log_file.open("ab") as output:
+        with self.log_file.open("ab" if len(self.starts) > 1 else "wb") as output:
             # A process group of its own: Ctrl-C reaches us alone, and we end the children in order.
             self._process = subprocess.Popen(  # noqa: S603 - our own programs, no shell
                 self.command,
