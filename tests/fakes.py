@@ -99,7 +99,7 @@ class FakeQuery:
 
     answer: Json | bytes | Exception | None = None
     asked: list[Json] = field(default_factory=list)
-    during: Callable[[], None] = lambda: None
+    during: Callable[[], object] = lambda: None
 
     def evaluate(self, input_json: bytes, deadline_s: float) -> bytes | None:
         self.asked.append(orjson.loads(input_json))

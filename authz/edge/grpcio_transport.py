@@ -93,6 +93,10 @@ class Answerer:
             # Lost the race to a commit: the answer is made, only its record is awaited.
             return self._fallback(SYS_DEADLINE) if claim.expire() else deciding.result()
 
+    def close(self) -> None:
+        """Return once every decision under way has its record."""
+        self._workers.shutdown()
+
     def _decide(self, request: bytes, claim: LocalClaim) -> bytes:
         answered = self._ext_authz.check(request, claim)
         if not self._is_recorded(answered) and answered.decision.forwards:
@@ -121,6 +125,7 @@ class GrpcioServer:
         answerer: Answerer,
         process: Callable[[Iterator[bytes], Mapping[str, str]], Iterable[bytes]],
     ) -> None:
+        self._answerer = answerer
         self._health = health.HealthServicer()
         options = [
             ("grpc.max_receive_message_length", config.limits.max_message_bytes),
@@ -144,7 +149,9 @@ class GrpcioServer:
     def drain(self, grace_s: float) -> bool:
         """NOT_SERVING, no new calls, those in flight finish; True when they did within the grace."""
         self._health.enter_graceful_shutdown()
-        return bool(self._server.stop(grace_s).wait(grace_s + 1.0))
+        drained = bool(self._server.stop(grace_s).wait(grace_s + 1.0))
+        self._answerer.close()
+        return drained
 
 
 def service(name: str, method: str, answer: Callable[[bytes, object], bytes]) -> grpc.GenericRpcHandler[bytes, bytes]:
