@@ -1,7 +1,8 @@
 """Writes the table of attacks in `docs/threat-model.md` from the tests, and says which attacks have none.
 
-It decides what counts as a test of an attack: its name begins with the id (`test_a5_…`, in Go `TestA5…`). Nothing but
-a name ties the two together, so a test that is renamed or lost shows. It trusts names to say what their tests do.
+It decides what counts as a test of an attack: its name begins with the id (`test_a5_…`; in Go `TestA5…`, in Rego also
+`test_fail_a5_…`). Nothing but a name ties the two together, so a test that is renamed or lost shows. It must never
+touch the page outside its two marks. It trusts names to say what their tests do.
 """
 
 from __future__ import annotations
@@ -130,8 +131,8 @@ _HEAD: Final = "| id | attack or fault | must lead to | tests |\n|---|---|---|--
 _DEFINITIONS: Final = {
     "tests/**/test_*.py": re.compile(r"^ *def (test_([a-k]\d+)_\w+)", re.MULTILINE),
     "native/**/*_test.go": re.compile(r"^func (Test([A-K]\d+)[A-Z]\w*)", re.MULTILINE),
-    "rego/**/*_test.rego": re.compile(r"^(test_([a-k]\d+)_\w+)", re.MULTILINE),
-    "bundles/**/*_test.rego": re.compile(r"^(test_([a-k]\d+)_\w+)", re.MULTILINE),
+    "rego/**/*_test.rego": re.compile(r"^(test_(?:fail_|success_)?([a-k]\d+)_\w+)", re.MULTILINE),
+    "bundles/**/*_test.rego": re.compile(r"^(test_(?:fail_|success_)?([a-k]\d+)_\w+)", re.MULTILINE),
 }
 
 
@@ -149,34 +150,42 @@ def proofs(root: Path = ROOT) -> dict[str, list[Proof]]:
         for path in root.glob(pattern):
             for name, attack in definition.findall(path.read_text(encoding="utf-8")):
                 found.setdefault(attack.upper(), set()).add(Proof(path.relative_to(root).as_posix(), name))
-    return {attack: sorted(found[attack]) for attack in sorted(found, key=_order)}
+    return {attack: sorted(found[attack]) for attack in sorted(found, key=order)}
 
 
 def table(found: dict[str, list[Proof]]) -> str:
     """The attacks by group, each with its tests."""
     rows: dict[str, list[str]] = {}
-    for attack in sorted(ATTACKS, key=_order):
+    for attack in sorted(ATTACKS, key=order):
         what, outcome = ATTACKS[attack]
         tests = "<br>".join(f"[`{name}`](../{file})" for file, name in found.get(attack, ())) or "**none yet**"
         rows.setdefault(GROUPS[attack[0]], []).append(f"| {attack} | {what} | {outcome} | {tests} |\n")
     return "\n" + "\n".join(f"### {group}\n\n{_HEAD}{''.join(lines)}" for group, lines in rows.items()) + "\n"
 
 
-def written(page: str) -> str:
-    """The part of the page that this program writes."""
-    return page.partition(BEGIN)[2].partition(END)[0]
+def parts(page: str) -> tuple[str, str, str]:
+    """The page before, in and after the part that this program writes.
+
+    Raises:
+        ValueError: the page has lost a mark, or has one twice.
+    """
+    before, rest = page.split(BEGIN)
+    written, after = rest.split(END)
+    return before + BEGIN, written, END + after
 
 
 def main() -> int:
     """Write the table; 1 where an attack has no test."""
-    found, page = proofs(), PAGE.read_text(encoding="utf-8")
-    PAGE.write_text(page.replace(written(page), table(found)), encoding="utf-8")
+    found = proofs()
+    before, _, after = parts(PAGE.read_text(encoding="utf-8"))
+    PAGE.write_text(before + table(found) + after, encoding="utf-8")
     missing = [attack for attack in ATTACKS if attack not in found]
     print("attacks without a test:", " ".join(missing) or "none")
     return 1 if missing else 0
 
 
-def _order(attack: str) -> tuple[str, int]:
+def order(attack: str) -> tuple[str, int]:
+    """Sorts A2 before A10."""
     return attack[0], int(attack[1:])
 
 
