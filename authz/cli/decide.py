@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import orjson
 import typer
-from rich.console import Console
-from rich.table import Table
+from envoy.service.auth.v3.external_auth_pb2 import CheckRequest
+from google.protobuf import json_format
 
+from authz.cli.output import Output, OutputOption, document, line, pairs
 from authz.clock import SystemClock
 from authz.config import Limits, Policy, Route, load
-from authz.errors import ConfigError
-from authz.explain import explain
-from authz.model import Check, Principal
+from authz.edge.plugin_input import plugin_input
+from authz.errors import ConfigError, InvalidRequestError
+from authz.explain import Explanation, explain
+from authz.model import Check, Effect, Principal
 from authz.native import Library
 from authz.policy import agent_contract, envoy_contract
 from authz.policy.agent_input import NO_FACTS, input_document
+from authz.policy.sources import library_beside
 from authz.protocol import mcp
 from authz.wiring import policy_source
 
 if TYPE_CHECKING:
-    from authz.explain import Explanation
+    from authz.model import ApprovalRequest, JsonObject
 
 EXAMPLES = """
 Examples:
@@ -35,41 +38,45 @@ Examples:
 
   authz decide --policy bundles/starter --output json input.json
 
-  authz decide --contract envoy --policy bundles/envoy-compat input.json
+  authz decide --contract envoy --policy bundles/envoy-compat check-request.json
 """
-MOST_LINES = 20
+MOST_LINES: Final = 20
+_VERSION: Final = "io.modelcontextprotocol/protocolVersion"
 
 
 def decide(
-    file: Annotated[str, typer.Argument(help="A JSON-RPC message, or a whole policy input document; - reads stdin.")],
-    policy: Annotated[
-        list[Path], typer.Option(envvar="AUTHZ_POLICY", help="Folder, .rego or bundle archive; repeatable.")
-    ],
+    file: Annotated[str, typer.Argument(help="JSON-RPC message, policy input or CheckRequest in JSON; - reads stdin.")],
+    policy: Annotated[list[Path], typer.Option(help="Folder, .rego or bundle archive; repeatable.")],
     agent: Annotated[str, typer.Option(help="Agent id of the caller.")] = "agent",
     tenant: Annotated[str, typer.Option(help="Tenant of the caller.")] = "tenant",
     session: Annotated[str, typer.Option(help="Session of the caller.")] = "",
     scope: Annotated[str, typer.Option(help="Scopes of the caller, separated by spaces.")] = "",
-    server: Annotated[str, typer.Option(envvar="AUTHZ_SERVER", help="tool.server.")] = "default",
-    contract: Annotated[str, typer.Option(envvar="AUTHZ_CONTRACT", help="agent | envoy")] = "agent",
-    entrypoint: Annotated[str, typer.Option(envvar="AUTHZ_ENTRYPOINT", help="Rule to ask.")] = "",
-    output: Annotated[str, typer.Option(help="table | json")] = "table",
+    server: Annotated[str, typer.Option(help="`tool.server` in policy input.")] = "default",
+    contract: Annotated[Literal["agent", "envoy"], typer.Option(help="What the policy is written for.")] = "agent",
+    entrypoint: Annotated[str, typer.Option(help="Rule to ask; default: the contract's.")] = "",
+    verbose: Annotated[bool, typer.Option("--verbose", help="Tell of the policy library's rules too.")] = False,
+    output: OutputOption = Output.TABLE,
 ) -> None:
-    """Say what would be decided, by which rules, and which conditions did not hold. Exit 1 when it would not run."""
-    config = load(
-        None,
-        {"policy.paths": tuple(policy), "policy.contract": contract, "policy.entrypoint": entrypoint},
-    )
+    """Say what would be decided, by which rules, and what would have to hold. Exit 1 when the call would not run."""
+    settings = {"policy.paths": tuple(policy), "policy.contract": contract, "policy.entrypoint": entrypoint}
+    config = load(None, settings)
     principal = Principal(
         issuer="cli", tenant=tenant, agent=agent, subject=agent, session=session, scopes=tuple(scope.split())
     )
-    document = _input(_read(file), principal, server)
     interpret = envoy_contract.interpret if contract == "envoy" else agent_contract.interpret
-    explanation = explain(Library.load(), policy_source(config), config.policy.rule, interpret, document)
-    if output == "json":
-        sys.stdout.write(orjson.dumps(explanation.document(), option=orjson.OPT_INDENT_2).decode() + "\n")
+    source = policy_source(config)
+    hidden = () if verbose else library_beside(policy, contract)
+    try:
+        asked = _input(_read(file), principal, server, contract)
+    except InvalidRequestError as error:
+        explanation = Explanation.refusal(error)
+    else:
+        explanation = explain(Library.load(), source, config.policy.rule, interpret, asked, hidden=hidden)
+    if output is Output.JSON:
+        document(explanation.document())
     else:
         _print(explanation)
-    raise SystemExit(0 if explanation.is_allowed else 1)
+    raise typer.Exit(0 if explanation.is_allowed else 1)
 
 
 def _read(file: str) -> bytes:
@@ -79,42 +86,70 @@ def _read(file: str) -> bytes:
         raise ConfigError(f"{file}: {error.strerror}") from None
 
 
-def _input(body: bytes, principal: Principal, server: str) -> bytes:
-    """The policy input: made from a JSON-RPC message as the service would, or as given."""
+def _input(body: bytes, principal: Principal, server: str, contract: str) -> bytes:
+    """The policy input: made of a message or a check as the service would, or as given."""
     try:
-        document: Any = orjson.loads(body)
+        given: Any = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise ConfigError(f"the call is not JSON: {error}") from None
-    if not isinstance(document, dict) or "jsonrpc" not in document:
-        return body
-    headers = {"content-type": "application/json", "mcp-protocol-version": "2025-11-25"}
+    if not isinstance(given, dict):
+        raise ConfigError("the call is not a JSON object")
+    if contract == "envoy":
+        return orjson.dumps(plugin_input(_check_request(body))) if given.keys() == {"attributes"} else body
+    return _message(body, given, principal, server) if "jsonrpc" in given else body
+
+
+def _check_request(body: bytes) -> CheckRequest:
+    try:
+        return json_format.Parse(body, CheckRequest())
+    except json_format.ParseError as error:
+        raise ConfigError(f"the call is no CheckRequest: {error}") from None
+
+
+def _message(body: bytes, message: JsonObject, principal: Principal, server: str) -> bytes:
+    clock = SystemClock()
     check = Check(
-        method="POST", path="/mcp", headers=headers, body=body, received_ns=SystemClock().unix_ns(), request_id="cli"
+        method="POST", path="/mcp", headers=_headers(message), body=body, received_ns=clock.unix_ns(), request_id="cli"
     )
     call = mcp.parse(check, Route(path="/mcp"), server, Limits())
     return input_document(check, principal, call, NO_FACTS, Policy().http_headers)
 
 
+def _headers(message: JsonObject) -> dict[str, str]:
+    """Those that a client of the message's revision sends with it."""
+    headers = {"content-type": "application/json", "mcp-protocol-version": mcp.LEGACY[-1]}
+    params = message.get("params")
+    meta = params.get("_meta") if isinstance(params, dict) else None
+    if not isinstance(params, dict) or not isinstance(meta, dict) or _VERSION not in meta:
+        return headers
+    mirrored = {"mcp-method": message.get("method"), "mcp-name": params.get("name", params.get("uri"))}
+    named = {name: str(value) for name, value in mirrored.items() if value is not None}
+    return headers | {"mcp-protocol-version": str(meta[_VERSION])} | named
+
+
 def _print(explanation: Explanation) -> None:
-    console = Console(highlight=False, soft_wrap=True)
-    document = explanation.document()
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    for name in ("effect", "reason", "message", "mode", "risk"):
-        if document[name]:
-            table.add_row(name, str(document[name]))
-    for redaction in document["redactions"]:
-        table.add_row("redaction", f"{redaction['path']} -> {redaction['replacement']}")
-    console.print(table)
-    _lines(console, "decided by", explanation.rules)
-    if not explanation.is_allowed:
-        _lines(console, "did not hold (each is a way to another answer)", explanation.failed)
-    _lines(console, "printed", explanation.prints)
-    profile = tuple(f"{us} us in {n} evaluations of {rule}" for rule, n, us in explanation.profile[:5])
-    _lines(console, "slowest rules", profile)
+    told = explanation.document()
+    pairs({name: told[name] for name in ("effect", "reason", "message", "mode", "risk")})
+    for redaction in told["redactions"]:
+        line(f"redacts {redaction.path} to {redaction.replacement}")
+    _lines("decided by", explanation.decided)
+    if explanation.verdict and explanation.verdict.approval:
+        line(f"\nto be allowed, it needs an approval{_by(explanation.verdict.approval)}")
+    elif not explanation.is_allowed and explanation.ways:
+        _lines("to be allowed, of these must hold what applies", explanation.ways)
+    elif explanation.verdict and explanation.verdict.effect is Effect.DENY and explanation.decided:
+        line("\nto be allowed, the rule that decided must not hold")
+    _lines("printed", explanation.prints)
+    _lines("also held", explanation.held)
+    _lines("slowest", tuple(f"{us} us in {n} evaluations of {rule}" for rule, n, us in explanation.profile[:5]))
 
 
-def _lines(console: Console, title: str, lines: tuple[str, ...]) -> None:
+def _by(approval: ApprovalRequest) -> str:
+    return f" by {approval.quorum} of {', '.join(approval.approvers)}" if approval.approvers else ""
+
+
+def _lines(title: str, lines: tuple[str, ...]) -> None:
     if lines:
-        console.print(f"\n{title}:")
-        for line in lines[:MOST_LINES]:
-            console.print(f"  {line}", markup=False)
+        line(f"\n{title}:")
+        for text in lines[:MOST_LINES]:
+            line(f"  {text.replace(f'{Path.cwd()}/', '')}")

@@ -23,15 +23,17 @@ type Explanation struct {
 	Profile []Cost          `json:"profile"`
 }
 
-// Rule is a rule that gave a value.
+// Rule is a rule that gave a value, with its source.
 type Rule struct {
 	Name     string    `json:"name"`
+	Source   string    `json:"source"`
 	Location *Location `json:"location,omitempty"`
 }
 
-// Condition is one that did not hold, in a rule that gave no value.
+// Condition is one that did not hold, in a rule that gave no value; Source is the rule's.
 type Condition struct {
 	Rule     string    `json:"rule"`
+	Source   string    `json:"source"`
 	Text     string    `json:"text"`
 	Location *Location `json:"location,omitempty"`
 }
@@ -78,7 +80,7 @@ func story(trace []*topdown.Event) ([]Rule, []Condition) {
 			within[event.QueryID] = rule
 		case isRule && event.Op == topdown.ExitOp && !held[rule]:
 			held[rule] = true
-			rules = append(rules, Rule{Name: rule.Ref().String(), Location: locate(rule.Location)})
+			rules = append(rules, Rule{rule.Ref().String(), string(rule.Location.Text), locate(rule.Location)})
 		case !isRule && event.Op == topdown.EnterOp && within[event.QueryID] == nil:
 			// A comprehension or a negation inside a rule is a query of its own.
 			within[event.QueryID] = within[event.ParentID]
@@ -96,7 +98,7 @@ func failures(trace []*topdown.Event, within map[uint64]*ast.Rule, held map[*ast
 		}
 		seen[*at] = true
 		text := string(bytes.TrimSpace(event.Location.Text))
-		failed = append(failed, Condition{Rule: rule.Ref().String(), Text: text, Location: at})
+		failed = append(failed, Condition{rule.Ref().String(), string(rule.Location.Text), text, at})
 	}
 	return failed
 }
