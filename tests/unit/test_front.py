@@ -1,0 +1,134 @@
+"""Steps 1 to 3 put together: order, challenges, and what each contract checks."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from authz.config import Config, Route
+from authz.errors import InvalidRequestError, UnavailableError
+from authz.front import ConfiguredFront
+from authz.model import Check, Protocol
+from authz.reasons import JWKS_UNAVAILABLE, TOKEN_EXPIRED
+from tests.fakes import PRINCIPAL, configuration
+
+if TYPE_CHECKING:
+    from authz.errors import DenialError
+    from authz.model import Principal
+
+BODY = json.dumps({"jsonrpc": "2.0", "id": 3, "method": "tools/call", "params": {"name": "search_web"}}).encode()
+CHECK = Check(
+    method="POST",
+    path="/mcp",
+    host="tools.example",
+    scheme="https",
+    headers={
+        "authorization": "Bearer t",
+        "content-type": "application/json",
+        "mcp-protocol-version": "2025-11-25",
+    },
+    body=BODY,
+)
+API = Route(path_prefix="/v1/", protocol=Protocol.HTTP, server="api", scopes=("payments:write",))
+
+
+@dataclass
+class FakeVerifier:
+    """Every token proves this principal, or fails like this."""
+
+    outcome: Principal | DenialError = PRINCIPAL
+
+    def verify(self, token: str) -> Principal:  # noqa: ARG002 - the shape of a verifier
+        if isinstance(self.outcome, Exception):
+            raise self.outcome
+        return self.outcome
+
+
+def front(verifier: FakeVerifier | None = None, **groups: Any) -> ConfiguredFront:
+    return ConfiguredFront(configuration(**groups), verifier)  # type: ignore[arg-type]
+
+
+def refused(step: Any, *arguments: Any) -> InvalidRequestError:
+    with pytest.raises(InvalidRequestError) as raised:
+        step(*arguments)
+    return raised.value
+
+
+def test_the_route_is_known_before_its_envelope_is_judged() -> None:
+    upgrade = replace(CHECK, headers={**CHECK.headers, "upgrade": "websocket"})
+    route = front().route(upgrade)
+    assert route is not None
+    assert refused(front().admit, upgrade, route).reason.code == "MCP_BODY_UPGRADE"
+
+
+@pytest.mark.parametrize("path", ["/", "/mcp/", "//mcp", "/MCP", "/mcp%2f", "", "/mcp;a=b", "/%6dcp"])
+def test_a16_another_path_is_no_route(path: str) -> None:
+    assert refused(front().route, replace(CHECK, path=path)).reason.code == "PATH_UNKNOWN"
+
+
+def test_an_unusable_message_is_refused_before_anything_is_read() -> None:
+    assert refused(front().route, replace(CHECK, fault="MCP_BODY_AMBIGUOUS")).reason.code == "MCP_BODY_AMBIGUOUS"
+
+
+def test_the_metadata_document_needs_no_token_and_no_route() -> None:
+    check = Check(method="GET", path="/.well-known/oauth-protected-resource/mcp", host="tools.example", scheme="https")
+    assert front().route(check) is None
+    answer = front().admit(check, None)
+    assert answer is not None
+    document = json.loads(answer.body)
+    assert document["resource"] == "https://tools.example/mcp"
+    assert document["authorization_servers"] == ["https://issuer"]
+
+
+def test_a_refused_token_is_challenged_with_the_way_to_a_better_one() -> None:
+    expired = front(FakeVerifier(InvalidRequestError(TOKEN_EXPIRED)))
+    error = refused(expired.principal, CHECK, configuration().routes[0])
+    assert 'error="invalid_token"' in error.challenge
+    assert 'resource_metadata="https://tools.example/.well-known/oauth-protected-resource/mcp"' in error.challenge
+
+
+def test_keys_that_are_away_do_not_make_a_token_bad() -> None:
+    away = front(FakeVerifier(UnavailableError(JWKS_UNAVAILABLE)))
+    error = refused(away.principal, CHECK, configuration().routes[0])
+    assert (error.reason.code, "invalid_token" in error.challenge) == ("JWKS_UNAVAILABLE", False)
+
+
+@pytest.mark.parametrize("scopes", [(), ("payments:read",), ("payments:*",), ("payments:writer",)])
+def test_d11_a_missing_scope_is_403_and_names_what_is_needed(scopes: tuple[str, ...]) -> None:
+    verifier = FakeVerifier(replace(PRINCIPAL, scopes=scopes))
+    error = refused(front(verifier, routes=(API,)).principal, CHECK, API)
+    assert (error.reason.code, error.reason.http_status) == ("SCOPE", 403)
+    assert 'error="insufficient_scope"' in error.challenge
+    assert 'scope="payments:write"' in error.challenge
+
+
+def test_exactly_the_scopes_of_the_route_suffice() -> None:
+    holder = replace(PRINCIPAL, scopes=("payments:write", "other"))
+    assert front(FakeVerifier(holder), routes=(API,)).principal(CHECK, API) == holder
+
+
+def test_a17_the_tool_server_is_named_by_envoy_then_the_route_then_the_configuration() -> None:
+    route = Route(path="/mcp", server="by-route")
+    plain = Route(path="/mcp")
+    named = replace(CHECK, context={"authz.server": "by-envoy"}, host="by-host")
+    assert front().call(named, route).tool.server == "by-envoy"
+    assert front().call(CHECK, route).tool.server == "by-route"
+    assert front().call(replace(CHECK, host="by-host"), plain).tool.server == "default"
+
+
+def test_a_malformed_body_keeps_the_id_it_had() -> None:
+    body = BODY.replace(b'"params"', b'"params": [], "x"')
+    error = refused(front().call, replace(CHECK, body=body), configuration().routes[0])
+    assert error.message_id == 3
+
+
+def test_contract_envoy_checks_neither_routes_nor_tokens_unless_configured() -> None:
+    bare = ConfiguredFront(Config(), None)
+    check = Check(method="GET", path="/anything/at/all")
+    assert bare.route(check) is None
+    assert bare.admit(check, None) is None
+    assert bare.principal(check, None) is None
+    assert bare.call(check, None).tool.name == ""
