@@ -4,6 +4,13 @@ This module decides nothing and imports nothing of the package, so that importin
 metadata of the installed distribution to name the version.
 """
 
-from importlib.metadata import version
+__version__: str
 
-__version__ = version("authz")
+
+def __getattr__(name: str) -> str:
+    """`__version__`, read when it is asked for: most commands never do, and metadata is slow to read."""
+    if name != "__version__":
+        raise AttributeError(name)
+    from importlib.metadata import version  # noqa: PLC0415
+
+    return version("authz")

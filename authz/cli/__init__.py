@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 import typer
 from typer.core import TyperGroup
 
+import authz
 from authz.errors import AuthzError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from typer._click import Context
 
@@ -78,21 +79,24 @@ def as_written(examples: str) -> str:
     return "\n\n".join(f"\b\n{paragraph}" for paragraph in examples.strip("\n").split("\n\n"))
 
 
-@app.callback(help="Policy decisions for the tool calls of AI agents.")
-def _root(
-    version: Annotated[bool, typer.Option("--version", is_eager=True, help="Print the version and exit.")] = False,
-) -> None:
-    if version:
-        from authz import __version__  # noqa: PLC0415 - reading a distribution's metadata takes longer than this page
-
-        typer.echo(f"authz {__version__}")
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"authz {authz.__version__}")
         raise typer.Exit
 
 
-def main() -> NoReturn:
-    """Run the command line and exit with its code."""
+@app.callback(help="Policy decisions for the tool calls of AI agents.")
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None: ...
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line, by default this program's, and exit with its code."""
     try:
-        app()
+        app(arguments, prog_name="authz")
     except AuthzError as error:
         _fail(error.exit_code, [str(error), *(f"  {problem}" for problem in error.problems), error.remedy])
     except Exception:  # noqa: BLE001 - Python's own exit code for a bug, 1, means "the answer is no" here
