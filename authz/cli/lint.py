@@ -14,6 +14,7 @@ from authz.cli.output import Output, OutputOption, document, line, state
 from authz.native import Library
 from authz.policy.lint import Severity, policy_findings, table_findings
 from authz.policy.sources import existing, library_beside, tables_below
+from authz.proxy.lint import lint as lint_envoy
 from authz.resources import shared
 
 if TYPE_CHECKING:
@@ -31,6 +32,15 @@ Examples:
   authz lint --output json bundles/starter
 
   authz lint --contract envoy bundles/envoy-compat
+"""
+
+
+ENVOY_EXAMPLES = """
+Examples:
+
+  authz lint envoy envoy/sidecar.yaml
+
+  authz lint envoy --output json bootstrap.yaml
 """
 
 
@@ -57,7 +67,7 @@ lint: Final = typer.Typer(
 
 @lint.callback()
 def _group() -> None:
-    """Keeps `policy` a command of its own while it is the only one."""
+    """Two commands under one name."""
 
 
 @lint.command("policy", epilog=as_written(EXAMPLES), context_settings={"auto_envvar_prefix": "AUTHZ"})
@@ -72,6 +82,15 @@ def policy(
     problems = Library.load().check([*given, *library_beside(given, contract)], schemas, contract)
     found = [*policy_findings(problems), *table_findings(tables_below(given))]
     report([finding for finding in found if _is_ours(finding, given)], output)
+
+
+@lint.command("envoy", epilog=as_written(ENVOY_EXAMPLES), context_settings={"auto_envvar_prefix": "AUTHZ"})
+def envoy(
+    file: Annotated[Path, typer.Argument(help="Envoy's bootstrap, YAML or JSON.", show_default=False)],
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Look for ways around the decision in an Envoy configuration. Exit 1 when there is an error."""
+    report(lint_envoy(file), output)
 
 
 def report(findings: Sequence[Finding], output: Output) -> None:

@@ -101,7 +101,11 @@ def for_service(plan: Plan) -> Json:
         "listen": {"check": f"unix://{plan.socket}", "diagnostics": plan.diagnostics, "socket_mode": 0o600},
         "routes": [_route(plan)],
         "issuers": [{"issuer": plan.issuer, "audience": plan.audience, "jwks": str(plan.jwks)}],
-        "policy": {"paths": [str(path) for path in plan.policy], "server": plan.server},
+        "policy": {
+            "paths": [str(path) for path in plan.policy],
+            "server": plan.server,
+            "state": str(plan.state / "last-good"),
+        },
         "audit": {"directory": str(plan.records)},
         "telemetry": {"traces": str(plan.traces)},
         "limits": {

@@ -59,7 +59,7 @@ class Program:
             ProgramError: it died, did not become ready in time, or was started too often.
         """
         now = time.monotonic()
-        if len(self.starts) == MAX_STARTS and now - self.starts[0] < WITHIN_S:
+        if self.is_given_up():
             raise ProgramError(f"{self.name} keeps dying", remedy=self.tail())
         self.starts.append(now)
         with self.log_file.open("ab" if len(self.starts) > 1 else "wb") as output:
@@ -78,6 +78,10 @@ class Program:
             if time.monotonic() - now > READY_S:
                 raise ProgramError(f"{self.name} was not ready within {READY_S:.0f} s", remedy=self.tail())
             time.sleep(POLL_S)
+
+    def is_given_up(self) -> bool:
+        """Whether it died too often to be started again."""
+        return len(self.starts) == MAX_STARTS and time.monotonic() - self.starts[0] < WITHIN_S
 
     def is_alive(self) -> bool:
         """Whether it runs."""

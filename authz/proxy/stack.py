@@ -94,7 +94,7 @@ class Stack:
             for program in (self._service, self._envoy):
                 if not program.is_alive():
                     log.error("%s ended and is started again", program.name)
-                    program.start()
+                    _start_again(program)
 
     def ready(self) -> dict[str, Any]:
         """What to tell whoever started it (contracts §2)."""
@@ -126,6 +126,15 @@ class Stack:
         documents = {"authz.yaml": for_service(plan), "envoy.yaml": for_envoy(shipped, plan)}
         for name, document in documents.items():
             (plan.state / name).write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
+
+
+def _start_again(program: Program) -> None:
+    try:
+        program.start()
+    except ProgramError:
+        # What ends it at once may be over at its next start: a policy that crashed it twice is not opened again.
+        if program.is_alive() or program.is_given_up():
+            raise
 
 
 def refuse_busy(host: str, port: int) -> None:
