@@ -102,6 +102,10 @@ ATTACKS: Final = {
     "D14": ("a token that is bound to a key", "`TOKEN_BINDING`: it is not a bearer token"),
     "D15": ("a token for the tool; our token sent on to it", "`TOKEN_AUD`; `authorization` is removed"),
     "E12": ("a kill that lands while a call is judged", "`REVOKED`"),
+    "F7": (
+        "a policy that is damaged or half written on disk",
+        "old or new, never mixed; what is damaged is not served",
+    ),
     "F9": ("a policy that does not compile, has no such rule, reaches out", "refused; the active one stays"),
     "F13": ("blank data", "no decision comes of it; the active one stays"),
     "F14": ("a policy that is far too large", "refused; the active one stays"),
@@ -119,6 +123,7 @@ ATTACKS: Final = {
     "G9": ("an OPA server that fails in any way", "`POLICY_UNAVAILABLE`"),
     "H2": ("an approved call with other arguments", "another digest"),
     "I5": ("amounts that are none", "`POLICY_TYPE`"),
+    "J3": ("a full, failing or read-only disk", "`AUDIT_UNAVAILABLE` before any allow"),
     "J12": ("newlines, escapes, secrets, a megabyte of arguments", "one line, escaped, masked"),
     "K1": ("a signal under load", "NOT_SERVING first, calls in flight finish, exit 0"),
     "K2": ("more calls than can be served", "shed at the transport, hence 503 from Envoy; recovers"),
