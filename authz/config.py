@@ -179,6 +179,8 @@ class Policy(Group):
     """Request headers that policies see; never `authorization` or `cookie`."""
     watch_s: Annotated[float, Field(ge=0, le=3600)] = 1.0
     """How often changed files are looked for; 0 never."""
+    state: Path | None = None
+    """Folder of what outlives a crash: the last good policy, and those that crashed the service; None keeps neither."""
     opa_url: str = ""
     """Ask an OPA server here instead of the engine inside (adapter of its own; slower)."""
     dry_run: bool = False

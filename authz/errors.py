@@ -102,11 +102,14 @@ class BundleError(AuthzError):
 
     Args:
         message: what is wrong.
+        code: stable: BUNDLE_INVALID, BUNDLE_SIZE (over a limit), BUNDLE_POISON (it crashed the service), BUNDLE_STATE
+            (the state that outlives crashes cannot be used).
         problems: one line each, "file:row: code: message", all that were found.
     """
 
-    def __init__(self, message: str, *, problems: Sequence[str] = ()) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, *, code: str = "BUNDLE_INVALID", problems: Sequence[str] = ()) -> None:
+        super().__init__(f"{code}: {message}")
+        self.code = code
         self.problems = tuple(problems)
 
 

@@ -34,7 +34,7 @@ from authz.identity.tokens import TokenVerifier, TrustedIssuer
 from authz.native import Library, NativeError
 from authz.native.boundary import ABI_VERSION
 from authz.proxy.programs import TESTED_ENVOY, find_envoy
-from authz.wiring import policy_activation, policy_source
+from authz.wiring import last_good, policy_activation, policy_source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -128,7 +128,13 @@ def _policy(subject: Subject) -> Iterator[Part]:
     config = subject.config
     if not config.policy.paths and not config.policy.opa_url:
         return  # the configuration's fault, which is told above
-    active = policy_activation(config, Library.load()).activate(policy_source(config))
+    source, crashes = policy_source(config), last_good(config)
+    if crashes is not None and crashes.is_poison(source):
+        raise ConfigError(
+            "BUNDLE_POISON: this policy ended the service again and again, and is not opened",
+            remedy="change it; until then the service answers with the last good one",
+        )
+    active = policy_activation(config, Library.load()).activate(source)
     yield _ok("policy", f"{config.policy.rule} of revision {active.revision.revision} answers")
     yield from (_warning("policy", warning) for warning in active.policy.warnings)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import hashlib
 import logging
 import os
 import secrets
@@ -48,8 +49,9 @@ from authz.pdp import PolicyDecisionPoint, Ports
 from authz.policy import agent_contract, envoy_contract
 from authz.policy.activation import Activation, Watch
 from authz.policy.engine import PolicySource
+from authz.policy.last_good import LastGood
 from authz.policy.opa_native import NativeEngine
-from authz.policy.sources import existing, library_beside
+from authz.policy.sources import existing, library_beside, read_archive
 from authz.protocol import canonical
 from authz.reasons import CATALOGUE, SANITIZE_NOT_APPLIED
 from authz.revocation.kills import NoKills
@@ -159,6 +161,11 @@ class Sidecar:
             waiting["records"] = "cannot be written"
         return waiting
 
+    def degraded(self) -> dict[str, str]:
+        """What does not work although checks are served, by part: a code each."""
+        refused = self.activation.last_failure
+        return {"policy": refused.code} if refused else {}
+
     def stop(self) -> bool:
         """Drain and end: NOT_SERVING first, calls in flight finish, then what they needed goes.
 
@@ -183,8 +190,8 @@ class Sidecar:
     def _policies(self) -> tuple[Activation, Watch | None]:
         policy = self._config.policy
         source = policy_source(self._config)
-        activation = policy_activation(self._config, self._library)
-        activation.activate(source)
+        activation = policy_activation(self._config, self._library, last_good(self._config))
+        activation.begin(source)
         watch = Watch(activation, source, policy.watch_s) if policy.watch_s and source.paths else None
         return activation, watch
 
@@ -264,7 +271,7 @@ class Sidecar:
         self.metrics.add_source(self._readings)
         if not self._config.listen.diagnostics:
             return None
-        return Diagnostics(self._config.listen.diagnostics, self.metrics.exposition, self.unready)
+        return Diagnostics(self._config.listen.diagnostics, self.metrics.exposition, self.unready, self.degraded)
 
     def _readings(self) -> list[Reading]:
         active = self.activation.revision
@@ -310,13 +317,29 @@ class Sidecar:
                 log.exception("the alarm could not be recorded")
 
 
-def policy_activation(config: Config, library: Library) -> Activation:
+def policy_activation(config: Config, library: Library, last_good: LastGood | None = None) -> Activation:
     """How the contract's policies are opened and read; nothing is active yet."""
     policy = config.policy
     if policy.contract == "envoy":
         interpret: Interpret = functools.partial(envoy_contract.interpret, dry_run=policy.dry_run)
-        return Activation(_engine(config, library), policy.rule, interpret, probe=None)
-    return Activation(_engine(config, library), policy.rule, agent_contract.interpret)
+        return Activation(_engine(config, library), policy.rule, interpret, probe=None, last_good=last_good)
+    return Activation(_engine(config, library), policy.rule, agent_contract.interpret, last_good=last_good)
+
+
+def last_good(config: Config) -> LastGood | None:
+    """Where this service's policies outlive a crash: in a folder for these paths under this contract alone.
+
+    Raises:
+        ConfigError: the folder lies within the policy, which would load its own copies.
+    """
+    policy = config.policy
+    if policy.state is None or not policy.paths:
+        return None
+    state, paths = policy.state.resolve(), [path.resolve() for path in policy.paths]
+    if any(state.is_relative_to(path) for path in paths):
+        raise ConfigError(f"policy.state lies within the policy: `{state}`", remedy="give a folder beside it")
+    service = "\0".join([policy.contract, policy.rule, *map(str, paths)])
+    return LastGood(state / hashlib.sha256(service.encode()).hexdigest()[:16])
 
 
 def _engine(config: Config, library: Library) -> Engine:
@@ -338,7 +361,7 @@ def policy_source(config: Config) -> PolicySource:
         return PolicySource(paths=(*paths, *library_beside(paths, policy.contract)), contract=policy.contract)
     if len(paths) > 1:
         raise ConfigError("a bundle archive is the whole policy", remedy="give one archive, or folders and files")
-    return PolicySource(archive=archives[0].read_bytes(), contract=policy.contract)
+    return PolicySource(archive=read_archive(archives[0]), contract=policy.contract)
 
 
 def server_options(config: Config) -> ServerOptions:

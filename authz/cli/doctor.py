@@ -64,7 +64,13 @@ def _configuration(ctx: typer.Context, folder: Path | None) -> Config:
     flags = load("serve").make_context("doctor", list(ctx.args), parent=ctx.parent).params
     if folder is None:
         return configuration(flags)
-    ours = {"issuer": ISSUER, "audience": AUDIENCE, "jwks": str(folder / JWKS_FILE), "audit_dir": folder / "records"}
+    ours = {
+        "issuer": ISSUER,
+        "audience": AUDIENCE,
+        "jwks": str(folder / JWKS_FILE),
+        "audit_dir": folder / "records",
+        "state": folder,
+    }
     return configuration(flags | {flag: value for flag, value in ours.items() if flags[flag] is None})
 
 

@@ -57,7 +57,8 @@ SETTINGS: Final = {
     "traces": "telemetry.traces",
     "log_level": "telemetry.log_level",
 }
-"""The setting that each flag stands for. Those of the issuer and the socket's mode are more than one value."""
+"""The setting that each flag stands for. The issuer's are one setting together; the state and the socket's mode are
+not settings as they are written."""
 
 
 def serve(
@@ -83,6 +84,7 @@ def serve(
     revocation: Annotated[str | None, typer.Option(help="Where kills come from: none, or a URL.")] = None,
     transport: Annotated[Literal["native", "grpcio"] | None, typer.Option(help="What answers Envoy.")] = None,
     socket_mode: Annotated[str | None, typer.Option(help="Mode of a Unix socket, octal, such as 0660.")] = None,
+    state: Annotated[Path | None, typer.Option(help="Folder of what outlives a crash.")] = None,
     opa_config: Annotated[Path | None, typer.Option(help="OPA's configuration, with opa-envoy-plugin's block.")] = None,
     opa_url: Annotated[str | None, typer.Option(help="Ask this OPA server instead of the engine inside.")] = None,
     otlp_endpoint: Annotated[str | None, typer.Option(help="OTLP/HTTP URL that spans are sent to.")] = None,
@@ -108,6 +110,8 @@ def configuration(flags: Mapping[str, Any]) -> Config:
         given["policy.paths"] = tuple(given["policy.paths"])
     if flags["socket_mode"] is not None:
         given["listen.socket_mode"] = octal(flags["socket_mode"])
+    if flags["state"] is not None:
+        given["policy.state"] = flags["state"] / "last-good"
     if issuers := trusted(flags["issuer"], flags["audience"], flags["jwks"], flags["jwt_typ"]):
         given["issuers"] = issuers
     return load(flags["config"], _opa_settings(flags["opa_config"]) | given)

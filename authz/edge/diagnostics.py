@@ -31,6 +31,7 @@ class Diagnostics:
         address: `host:port`; port 0 takes a free one.
         exposition: (accept) -> (content type, text) of the metrics.
         unready: why the service is not ready, by part; empty means ready.
+        degraded: what does not work although the service is ready, by part.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class Diagnostics:
         address: str,
         exposition: Callable[[str], tuple[str, bytes]],
         unready: Callable[[], Mapping[str, str]],
+        degraded: Callable[[], Mapping[str, str]],
     ) -> None:
         host, _, port = address.rpartition(":")
 
@@ -45,8 +47,8 @@ class Diagnostics:
             routes: Routes = {  # noqa: RUF012 - read only
                 "/metrics": lambda accept: (HTTPStatus.OK, *exposition(accept)),
                 "/healthz": lambda _: (HTTPStatus.OK, "application/json", b'{"status": "alive"}'),
-                "/readyz": lambda _: _readiness(unready()),
-                "/health": lambda _: _readiness(unready()),
+                "/readyz": lambda _: _readiness(unready(), degraded()),
+                "/health": lambda _: _readiness(unready(), degraded()),
             }
 
         self._server = ThreadingHTTPServer((host.strip("[]") or "127.0.0.1", int(port)), Answers)
@@ -65,9 +67,10 @@ class Diagnostics:
         self._thread.join()
 
 
-def _readiness(unready: Mapping[str, str]) -> tuple[HTTPStatus, str, bytes]:
+def _readiness(unready: Mapping[str, str], degraded: Mapping[str, str]) -> tuple[HTTPStatus, str, bytes]:
     status = HTTPStatus.SERVICE_UNAVAILABLE if unready else HTTPStatus.OK
-    body = orjson.dumps({"status": "not_ready" if unready else "ready", "waiting_for": dict(unready)})
+    word = "not_ready" if unready else "ready"
+    body = orjson.dumps({"status": word, "waiting_for": dict(unready), "degraded": dict(degraded)})
     return status, "application/json", body
 
 

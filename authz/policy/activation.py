@@ -2,14 +2,15 @@
 
 Decides in two phases: a candidate is opened, its entrypoint prepared, and probed with a stranger's call;
 only then is one pointer swapped. A candidate that fails anywhere changes nothing: the active revision goes
-on, and the failure is kept for `doctor` and the metrics. No call sees two revisions, because a decision
-takes the pointer once. Must never activate what it could not probe.
+on, and the failure is kept for the probes. No call sees two revisions, because a decision takes the pointer
+once. Must never activate what it could not probe, nor open again what crashed this service (F15).
 
 Trusts its engine adapter; where a bundle came from is verified before it gets here (a later issue).
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import weakref
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from authz.model import Verdict
     from authz.policy.engine import Engine, Policy, PolicySource, Query
+    from authz.policy.last_good import LastGood
 
     Interpret = Callable[[bytes | None], Verdict]
 
@@ -84,17 +86,28 @@ class Activation:
     Args:
         probe: the input of the first evaluation. None asks nothing: opa-envoy-plugin runs whatever compiles, and a
             policy that calls `http.send` must not do so before there is a call to judge.
+        last_good: what outlives a crash; None keeps nothing.
     """
 
-    def __init__(self, engine: Engine, entrypoint: str, interpret: Interpret, *, probe: bytes | None = PROBE) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        entrypoint: str,
+        interpret: Interpret,
+        *,
+        probe: bytes | None = PROBE,
+        last_good: LastGood | None = None,
+    ) -> None:
         self._engine = engine
         self._entrypoint = entrypoint
         self._interpret = interpret
         self._probe = probe
+        self._last_good = last_good
         self._turn = threading.Lock()
         self._active: ActivePolicy | None = None
         self._previous: ActivePolicy | None = None
-        self.last_failure = ""
+        self.last_failure: BundleError | None = None
+        """Why the configured policy is not the one that answers; None when it is."""
 
     @property
     def revision(self) -> Revision:
@@ -120,14 +133,33 @@ class Activation:
         """
         with self._turn:
             try:
-                candidate = self._prepare(self._engine.open(source))
+                with self._last_good.attempt(source) if self._last_good else contextlib.nullcontext():
+                    candidate = self._prepare(self._engine.open(source))
             except BundleError as error:
-                self.last_failure = str(error)
+                self.last_failure = error
                 raise
             # The one before stays warm, so that going back costs no compilation.
             self._previous, self._active = self._active, candidate
-            self.last_failure = ""
+            self.last_failure = None
         return candidate
+
+    def begin(self, source: PolicySource) -> ActivePolicy:
+        """The first activation of a process: of `source`, or of the last good policy if `source` crashed the service.
+
+        Raises:
+            BundleError: as for `activate`; there is no last good policy, or its copy is not usable.
+            UnavailableError: the engine cannot be asked.
+        """
+        try:
+            return self.activate(source)
+        except BundleError as error:
+            stand_in = self._last_good.recall(source) if self._last_good and error.code == "BUNDLE_POISON" else None
+            if stand_in is None:
+                raise
+            active = self.activate(stand_in)
+            self.last_failure = error
+            log.error("%s; the last good policy, revision %s, answers", error, active.revision.revision)  # noqa: TRY400
+            return active
 
     def _prepare(self, policy: Policy) -> ActivePolicy:
         try:

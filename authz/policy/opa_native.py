@@ -93,7 +93,8 @@ class NativeQuery:
 
 
 def _refused(error: EngineError) -> BundleError:
-    return BundleError(str(error), problems=tuple(map(str, error.problems)))
+    code = "BUNDLE_SIZE" if error.code == "size" else "BUNDLE_INVALID"
+    return BundleError(str(error), code=code, problems=tuple(map(str, error.problems)))
 
 
 def _failed(error: EngineError) -> PolicyError | UnavailableError:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Literal
 
-from authz.errors import ConfigError
+from authz.errors import BundleError, ConfigError
 from authz.resources import shared
 
 if TYPE_CHECKING:
@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TABLES: Final = (".yaml", ".yml")
+MANIFEST: Final = ".manifest"
+READ: Final = (".rego", ".json", *TABLES)
+"""What the engine reads in a folder, beside manifests."""
+MAX_ARCHIVE_BYTES: Final = 16 << 20
+"""As much as the engine takes unpacked (native/internal/engine/snapshot.go): gzip does not help what is larger."""
 
 
 def existing(paths: Iterable[Path]) -> tuple[Path, ...]:
@@ -40,6 +45,23 @@ def library_beside(paths: Iterable[Path], contract: Literal["agent", "envoy"]) -
     return (library,) if contract == "agent" and not within else ()
 
 
+def read_archive(path: Path) -> bytes:
+    """A bundle archive, no further than it may weigh; the engine judges what it unpacks to.
+
+    Raises:
+        BundleError: BUNDLE_SIZE when it is larger.
+        ConfigError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_ARCHIVE_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    if len(content) > MAX_ARCHIVE_BYTES:
+        raise BundleError(f"{path} is over {MAX_ARCHIVE_BYTES} bytes", code="BUNDLE_SIZE")
+    return content
+
+
 def tables_below(paths: Iterable[Path]) -> Iterator[Path]:
     """Decision tables: YAML files in folders named `tests`, and those given themselves."""
     for path in paths:
@@ -49,6 +71,17 @@ def tables_below(paths: Iterable[Path]) -> Iterator[Path]:
             yield from (
                 found for found in sorted(path.rglob("tests/*")) if found.suffix in TABLES and not _hidden(found, path)
             )
+
+
+def files_below(root: Path) -> Iterator[Path]:
+    """What the engine reads of one path of a policy, in a constant order."""
+    if root.is_file():
+        yield root
+        return
+    for found in sorted(root.rglob("*")):
+        read = found if found.name != MANIFEST else found.parent
+        if (read != found or found.suffix in READ) and not _hidden(read, root) and found.is_file():
+            yield found
 
 
 def _hidden(found: Path, root: Path) -> bool:
