@@ -7,7 +7,7 @@ Trusts the operating system's clocks.
 from __future__ import annotations
 
 import functools
-import secrets
+import os
 import time
 from datetime import UTC, datetime
 from typing import Protocol
@@ -34,7 +34,7 @@ class SystemClock:
 
 def random_id() -> str:
     """128 random bits as a lower-case UUID-shaped string: decision ids, as OPA writes them."""
-    text = secrets.token_hex(16)
+    text = os.urandom(16).hex()
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 

@@ -23,7 +23,13 @@ JsonObject: TypeAlias = "dict[str, JsonValue]"
 EMPTY: Final[Mapping[str, str]] = MappingProxyType({})
 
 
-class Effect(StrEnum):
+class Word(StrEnum):
+    """A word out of a closed set. It hashes as the text that it equals: Enum's own hash is of its name, in Python."""
+
+    __hash__ = str.__hash__
+
+
+class Effect(Word):
     """What the policy says of a call (design §4)."""
 
     ALLOW = "allow"
@@ -32,7 +38,7 @@ class Effect(StrEnum):
     APPROVAL_NEEDED = "approval_needed"
 
 
-class Status(StrEnum):
+class Status(Word):
     """What a SIEM alerts on; first-class in spans, metrics and records (requirement D3)."""
 
     ALLOWED = "allowed"
@@ -47,7 +53,7 @@ class Status(StrEnum):
     ERROR = "error"
 
 
-class Phase(StrEnum):
+class Phase(Word):
     """Which side of the call is judged: its arguments, its place in a list, or its result."""
 
     CALL = "call"
@@ -55,14 +61,14 @@ class Phase(StrEnum):
     RESULT = "result"
 
 
-class Mode(StrEnum):
+class Mode(Word):
     """`FLAG` lets a refusal run and marks it for review (requirement D4)."""
 
     BLOCK = "block"
     FLAG = "flag"
 
 
-class Risk(StrEnum):
+class Risk(Word):
     """Ordered by harm; a policy that says nothing means `DESTRUCTIVE`."""
 
     READ = "read"
@@ -70,7 +76,7 @@ class Risk(StrEnum):
     DESTRUCTIVE = "destructive"
 
 
-class Protocol(StrEnum):
+class Protocol(Word):
     """What a route speaks; `PROXY` is a forward proxy that may also see CONNECT."""
 
     MCP = "mcp"
@@ -78,7 +84,7 @@ class Protocol(StrEnum):
     PROXY = "proxy"
 
 
-class Kind(StrEnum):
+class Kind(Word):
     """How a message is judged: `HANDSHAKE` and `RESPONSE` pass with a valid token (contracts §3, §4)."""
 
     CALL = "call"

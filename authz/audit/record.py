@@ -78,29 +78,22 @@ class RecordWriter:
             orjson.dumps(self._claimed(decision)), keep=_KEPT, known=_credentials(check, decision.input_json)
         )
         known = orjson.dumps(self._known(check, decision, masked))
-        # INVARIANT: three objects, none empty and no name in two of them, so they join as text.
-        return one_line(b"".join((self._constant, known[1:-1], b",", claimed[1:])))
+        standing = _standing(
+            (decision.status, decision.effect, decision.enforced, decision.mode, decision.phase),
+            decision.verdict.risk if decision.verdict else None,
+            decision.principal,
+            decision.revision,
+        )
+        # INVARIANT: four objects, none empty and no name in two of them, so they join as text.
+        return one_line(b"".join((self._constant, standing, known[1:-1], b",", claimed[1:])))
 
     def _known(self, check: Check, decision: Decision, masked: tuple[str, ...]) -> dict[str, Any]:
-        """What this system says: nothing here is text of the caller's choice, beyond a verified identity."""
-        call, verdict, principal = decision.call, decision.verdict, decision.principal or _NOBODY
+        """What this system says of this one decision: nothing here is text of the caller's choice."""
         fields = {
             "decision_id": decision.id,
             "amends": decision.amends,
             "timestamp": rfc3339(decision.timestamp_ns),
-            "status": decision.status,
-            "effect": decision.effect,
-            "enforced": decision.enforced,
-            "mode": decision.mode,
-            "phase": decision.phase,
-            "risk": verdict and verdict.risk,
-            "tenant": principal.tenant,
-            "agent": principal.agent,
-            "subject": principal.subject,
-            "session": principal.session,
-            "jti_sha256": principal.jti_sha256,
-            "parents": principal.parents,
-            "args_digest": call and self.args_digest(call),
+            "args_digest": decision.call and self.args_digest(decision.call),
             "masked": masked,
             "latency_us": decision.latency_us and dict(decision.latency_us),
             "metrics": decision.latency_us and _metrics(decision.latency_us),
@@ -108,7 +101,7 @@ class RecordWriter:
             "span_id": decision.span_id,
             "requested_by": check.source_address,
         }
-        return {name: value for name, value in fields.items() if value} | _revision(decision.revision)
+        return {name: value for name, value in fields.items() if value}
 
     def _claimed(self, decision: Decision) -> dict[str, Any]:
         """What a caller or a policy wrote, and so may hold a secret."""
@@ -168,9 +161,26 @@ def _second(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat()[:19]
 
 
-@functools.lru_cache(maxsize=8)  # revisions change when policy is rolled out, not by call
-def _revision(revision: Revision) -> dict[str, Any]:
+@functools.lru_cache(maxsize=1024)  # what an agent's decisions share is written once, not by call
+def _standing(
+    judgement: tuple[str, str, str, str, str], risk: str | None, principal: Principal | None, revision: Revision
+) -> bytes:
+    """The part of a record that says how it was judged, who called and which policy answered, ending in a comma."""
+    status, effect, enforced, mode, phase = judgement
+    caller = principal or _NOBODY
     fields = {
+        "status": status,
+        "effect": effect,
+        "enforced": enforced,
+        "mode": mode,
+        "phase": phase,
+        "risk": risk,
+        "tenant": caller.tenant,
+        "agent": caller.agent,
+        "subject": caller.subject,
+        "session": caller.session,
+        "jti_sha256": caller.jti_sha256,
+        "parents": caller.parents,
         "revision": revision.revision,
         "bundle_id": revision.bundle_id,
         "change_id": revision.change_id,
@@ -178,7 +188,7 @@ def _revision(revision: Revision) -> dict[str, Any]:
         "wave": revision.wave,
         "bundles": revision.bundle_id and {revision.bundle_id: {"revision": revision.revision}},
     }
-    return {name: value for name, value in fields.items() if value}
+    return orjson.dumps({name: value for name, value in fields.items() if value})[1:-1] + b","
 
 
 def _metrics(latency_us: Mapping[str, int]) -> dict[str, int]:

@@ -18,13 +18,13 @@ from google.protobuf.struct_pb2 import Struct
 
 from authz.edge import plan, wire
 from authz.identity.trusted_peer import headers_to_remove
-from authz.model import Effect
+from authz.model import NO_HEADER_CHANGES, Effect
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from authz.config import Route
-    from authz.model import Check, Decision, HeaderChanges, JsonObject, JsonValue
+    from authz.model import Check, Decision, HeaderChanges, JsonObject, JsonValue, Principal
     from authz.reasons import Reason
 
 PERMISSION_DENIED: Final = 7
@@ -74,7 +74,7 @@ class Replies:
         parts = [] if self._plugin else [_header(_OK_RESPONSE_HEADERS, DECISION_ID, decision.id)]
         if route is not None:
             parts += self._upstream(check, route, frozenset(changes.upsert) if changes else frozenset())
-        if changes is not None:
+        if changes is not None and changes is not NO_HEADER_CHANGES:
             parts += _changes(changes)
         return b"".join(parts)
 
@@ -86,7 +86,7 @@ class Replies:
         keep = policy_sets | {credential[0]} if credential else policy_sets
         if route.upstream_auth == "pass":
             keep |= {"authorization"}
-        return parts + [wire.put(_OK_REMOVE, name.encode()) for name in headers_to_remove(check.headers, keep=keep)]
+        return [*parts, _removals(tuple(check.headers), keep)]
 
     def _refusal(self, decision: Decision) -> tuple[list[tuple[str, str]], bytes]:
         if self._plugin and decision.verdict is not None:
@@ -106,26 +106,31 @@ class Replies:
         if self._plugin:
             own = decision.verdict.metadata if decision.verdict else {}
             return _struct({**own, "decision_id": decision.id})
-        principal, call = decision.principal, decision.call
-        strings = {
-            "decision_id": decision.id,
-            "effect": decision.effect.value,
-            "enforced": decision.enforced.value,
-            "status": decision.status.value,
-            "reason": decision.reason,
-            "revision": decision.revision.revision,
-        }
-        if principal is not None:
-            strings |= {"tenant": principal.tenant, "agent": principal.agent, "session": principal.session}
-        if call is not None:
-            strings |= {"tool": call.tool.name, "server": call.tool.server, "body_sha256": call.body_sha256}
+        call = decision.call
+        common = _common_metadata(
+            (decision.effect, decision.enforced, decision.status, decision.reason, decision.revision.revision),
+            decision.principal,
+            (call.tool.name, call.tool.server) if call is not None else ("", ""),
+        )
+        strings = {"decision_id": decision.id, "body_sha256": call.body_sha256 if call is not None else ""}
         true = []
         if decision.enforced is Effect.SANITIZE and call is not None and decision.verdict is not None:
             strings["redaction_plan"] = plan.encode(call, decision.verdict)
             true.append("sanitize_request")
         if decision.inspect_response:
             true.append("inspect_response")
-        return wire.struct(strings, tuple(true))
+        return common + wire.struct(strings, tuple(true))
+
+
+@functools.lru_cache(maxsize=1024)  # an agent that calls a tool calls it again; bounded, as reasons can be anything
+def _common_metadata(
+    judgement: tuple[str, str, str, str, str], principal: Principal | None, tool: tuple[str, str]
+) -> bytes:
+    """The entries that a caller's decisions share. Fields of a Struct may stand in any order and in several parts."""
+    strings = dict(zip(("effect", "enforced", "status", "reason", "revision"), judgement, strict=True))
+    if principal is not None:
+        strings |= {"tenant": principal.tenant, "agent": principal.agent, "session": principal.session}
+    return wire.struct(strings | dict(zip(("tool", "server"), tool, strict=True)))
 
 
 def fallback(reason: Reason) -> bytes:
@@ -189,6 +194,11 @@ def _header(field: bytes, name: str, text: str) -> bytes:
 @functools.lru_cache(maxsize=256)
 def _header_name(name: str) -> bytes:
     return wire.put(_FIRST, name.encode())
+
+
+@functools.lru_cache(maxsize=256)  # clients send the same names each time; bounded, as they may send any
+def _removals(names: tuple[str, ...], keep: frozenset[str]) -> bytes:
+    return b"".join(wire.put(_OK_REMOVE, name.encode()) for name in headers_to_remove(names, keep=keep))
 
 
 def _changes(changes: HeaderChanges) -> list[bytes]:

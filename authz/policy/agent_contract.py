@@ -9,6 +9,7 @@ Trusts that the bytes are JSON the engine wrote, and nothing in them. Source: co
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Final
 
 import orjson
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 
 
 DEFAULT_APPROVAL: Final = ApprovalRequest(approvers=(), quorum=1, ttl_s=900)
+LONGEST_KNOWN: Final = 1024
+"""Bytes; a longer result, such as one with redactions of a long text, is read anew each time."""
 MAX_APPROVAL_S: Final = 86_400
 """One day: an approval that outlives its shift is approved by nobody who remembers it."""
 
@@ -48,6 +51,10 @@ def interpret(result_json: bytes | None) -> Verdict:
     """
     if result_json is None:
         raise PolicyError(POLICY_UNDEFINED)
+    return _known(result_json) if len(result_json) <= LONGEST_KNOWN else _read(result_json)
+
+
+def _read(result_json: bytes) -> Verdict:
     result = orjson.loads(result_json)
     if not isinstance(result, dict):
         raise _wrong("the decision", "an object")
@@ -57,6 +64,10 @@ def interpret(result_json: bytes | None) -> Verdict:
         raise _wrong("effect", "given")
     fields = {key: _READERS[key](value, key) for key, value in result.items()}
     return _consistent(Verdict(**fields))  # type: ignore[arg-type]
+
+
+# A policy answers most calls in few ways, and equal bytes are an equal verdict. Refusals are not kept.
+_known: Final = functools.lru_cache(maxsize=1024)(_read)
 
 
 def _consistent(verdict: Verdict) -> Verdict:

@@ -8,8 +8,8 @@ Source: W3C Trace Context level 1 (https://www.w3.org/TR/trace-context/), sectio
 
 from __future__ import annotations
 
+import os
 import re
-import secrets
 from dataclasses import dataclass
 from typing import Final
 
@@ -36,5 +36,5 @@ def parse(traceparent: str) -> TraceContext:
     """The context that a header names; a new, sampled trace where it is absent or malformed (section 3.2.1)."""
     match = _TRACEPARENT.fullmatch(traceparent) if 0 < len(traceparent) <= _LONGEST else None
     if match is None or (match["version"] == "00" and match["more"]):
-        return TraceContext(secrets.token_hex(16))
+        return TraceContext(os.urandom(16).hex())
     return TraceContext(match["trace_id"], match["span_id"], bool(int(match["flags"], 16) & _SAMPLED))
