@@ -38,3 +38,5 @@ _kind := "sanitize" if {
 }
 
 _has_card if regex.match(_card, input.args.note)
+
+_has_card if regex.match(_card, input.args.body.note)

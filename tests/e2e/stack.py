@@ -136,8 +136,10 @@ class Service:
 
 
 @contextlib.contextmanager
-def service(state: Path, upstream_url: str, protocol: Protocol = Protocol.MCP) -> Iterator[Service]:
-    """A ready decision service; ended with its Envoys."""
+def service(
+    state: Path, upstream_url: str, protocol: Protocol = Protocol.MCP, edit: Callable[[Json], object] = lambda _: None
+) -> Iterator[Service]:
+    """A ready decision service, its configuration edited; ended with its Envoys."""
     state.mkdir(mode=0o700, exist_ok=True)
     issuer = open_issuer(state)
     plan = Plan(
@@ -159,7 +161,9 @@ def service(state: Path, upstream_url: str, protocol: Protocol = Protocol.MCP) -
     )
     plan.records.mkdir(exist_ok=True)
     file = state / "authz.yaml"
-    file.write_text(yaml.safe_dump(for_service(plan)))
+    document = for_service(plan)
+    edit(document)
+    file.write_text(yaml.safe_dump(document))
     program = Program(
         name="service",
         command=service_command(file),
