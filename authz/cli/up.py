@@ -42,7 +42,7 @@ def up(
     ] = "127.0.0.1:10000",
     server: Annotated[str, typer.Option(envvar="AUTHZ_SERVER", help="tool.server in policy input.")] = "default",
     max_body: Annotated[
-        int, typer.Option(envvar="AUTHZ_MAX_BODY", min=1, max=16 * KIB * KIB, help="Largest body, in bytes.")
+        int, typer.Option(envvar="AUTHZ_MAX_BODY", min=1, max=8 * KIB * KIB, help="Largest body, in bytes.")
     ] = 256 * KIB,
     envoy: Annotated[Path | None, typer.Option(envvar="AUTHZ_ENVOY", help="The Envoy program.")] = None,
     state: StateOption = None,

@@ -49,6 +49,7 @@ class Program:
     command: Sequence[str]
     log_file: Path
     is_ready: Callable[[], bool]
+    stop_s: float = STOP_S
     starts: deque[float] = field(default_factory=lambda: deque(maxlen=MAX_STARTS))
     _process: subprocess.Popen[bytes] | None = None
 
@@ -98,9 +99,9 @@ class Program:
             return
         self._process.terminate()
         try:
-            self._process.wait(STOP_S)
+            self._process.wait(self.stop_s)
         except subprocess.TimeoutExpired:
-            log.warning("%s did not end in %.0f s and is killed", self.name, STOP_S)
+            log.warning("%s did not end in %.0f s and is killed", self.name, self.stop_s)
             self._process.kill()
             self._process.wait()
 

