@@ -18,7 +18,7 @@ from authz.policy.sources import TABLES, existing, tables_below
 from authz.policy.testing import Outcome, Suite, rego_tests, table_tests
 
 if TYPE_CHECKING:
-    from authz.policy.testing import Report, Tested
+    from authz.policy.testing import Report, Result
 
 EXAMPLES = """
 Examples:
@@ -95,7 +95,7 @@ def _junit(report: Report, _coverage: bool) -> None:
     typer.echo(ET.tostring(root, encoding="unicode", xml_declaration=True))
 
 
-def _junit_case(tested: Tested) -> ET.Element:
+def _junit_case(tested: Result) -> ET.Element:
     case = ET.Element("testcase", classname=tested.suite, name=tested.name, time=f"{tested.seconds:.6f}")
     if tested.outcome is not Outcome.PASS:
         tag = {Outcome.FAIL: "failure", Outcome.SKIP: "skipped"}.get(tested.outcome, "error")

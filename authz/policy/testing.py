@@ -50,7 +50,7 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tested:
+class Result:
     """What became of one test. Details are lines for a person: what was expected and what came."""
 
     suite: str
@@ -79,7 +79,7 @@ class Covered:
 class Report:
     """A whole run."""
 
-    tests: tuple[Tested, ...] = ()
+    tests: tuple[Result, ...] = ()
     coverage: tuple[Covered, ...] = ()
 
     @property
@@ -89,7 +89,7 @@ class Report:
             tested.held for tested in self.tests
         )
 
-    def with_tests(self, more: Iterator[Tested]) -> Report:
+    def with_tests(self, more: Iterator[Result]) -> Report:
         """The same report with more tests at its end."""
         return replace(self, tests=(*self.tests, *more))
 
@@ -122,7 +122,7 @@ def rego_tests(suite: Suite, paths: tuple[Path, ...], run: str = "") -> Report:
     )
 
 
-def table_tests(suite: Suite, file: Path, wanted: re.Pattern[str]) -> Iterator[Tested]:
+def table_tests(suite: Suite, file: Path, wanted: re.Pattern[str]) -> Iterator[Result]:
     """The cases of one table whose names match.
 
     Raises:
@@ -154,11 +154,11 @@ def _contract(table: Table, suite: Suite) -> tuple[Literal["agent", "envoy"], Ca
     raise ConfigError(f"{table.file}: `contract` is neither `agent` nor `envoy`")
 
 
-def _rego_test(result: dict[str, Any]) -> Tested:
+def _rego_test(result: dict[str, Any]) -> Result:
     package, _, name = result["name"].rpartition(".")
     place = result["location"]
     failed = [f"case `{case}` failed" for case in result["cases"]] or [result["message"]]
-    return Tested(
+    return Result(
         suite=package,
         name=name,
         place=f"{place['file']}:{place['row']}",
@@ -168,10 +168,10 @@ def _rego_test(result: dict[str, Any]) -> Tested:
     )
 
 
-def _table_test(file: Path, case: Case, query: Query, interpret: Callable[[bytes | None], Verdict]) -> Tested:
+def _table_test(file: Path, case: Case, query: Query, interpret: Callable[[bytes | None], Verdict]) -> Result:
     started = time.perf_counter()
     differing = differences(case, query, interpret)
-    return Tested(
+    return Result(
         suite=file.stem,
         name=case.name,
         place=str(file),

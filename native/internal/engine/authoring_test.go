@@ -119,6 +119,9 @@ func TestTestsAreRunWithWhatStandsBesideThem(t *testing.T) {
 	if got := strings.Join(outcomes, " "); got != want {
 		t.Fatal(got)
 	}
+	if message := report.Results[1].Message; !strings.HasPrefix(message, "row 8 did not hold: authz.allow") {
+		t.Fatal(message)
+	}
 	many := report.Results[2]
 	if strings.Join(many.Cases, " ") != "bad" || !strings.Contains(many.Output, "asked ann") || many.Location.Row != 10 {
 		t.Fatalf("%+v", many)

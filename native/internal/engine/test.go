@@ -3,7 +3,9 @@ package engine
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"io/fs"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -13,6 +15,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/storage"
 	"github.com/open-policy-agent/opa/v1/storage/inmem"
 	"github.com/open-policy-agent/opa/v1/tester"
+	"github.com/open-policy-agent/opa/v1/topdown"
 )
 
 // testDeadline is what `opa test` gives each test.
@@ -88,6 +91,56 @@ func below(roots []string, file string) bool {
 }
 
 func (l *source) test(options TestOptions) (*TestReport, error) {
+	covered := cover.New()
+	ended, err := l.run(func(runner *tester.Runner) *tester.Runner {
+		return runner.SetCoverageQueryTracer(covered).Filter(options.Run)
+	})
+	if err != nil {
+		return nil, err
+	}
+	report := &TestReport{Results: []TestResult{}, Coverage: l.coverage(covered, options.Beside)}
+	var again []string
+	for _, each := range ended {
+		report.Results = append(report.Results, result(each))
+		if each.Fail && len(each.SubResults) == 0 {
+			again = append(again, regexp.QuoteMeta(each.Package+"."+each.Name))
+		}
+	}
+	if len(again) == 0 {
+		return report, nil
+	}
+	return report, l.locateFailures(report, "^("+strings.Join(again, "|")+")$")
+}
+
+// locateFailures runs what failed once more and looks where: to trace every test would be slow, and seldom needed.
+func (l *source) locateFailures(report *TestReport, failed string) error {
+	traced, err := l.run(func(runner *tester.Runner) *tester.Runner { return runner.EnableTracing(true).Filter(failed) })
+	if err != nil {
+		return err
+	}
+	messages := map[string]string{}
+	for _, each := range traced {
+		messages[each.Package+"."+each.Name] = failure(each)
+	}
+	for index, each := range report.Results {
+		report.Results[index].Message = cmp.Or(each.Message, messages[each.Name])
+	}
+	return nil
+}
+
+// failure is the last condition in the test's own file that did not hold.
+func failure(each *tester.Result) string {
+	for _, event := range slices.Backward(each.Trace) {
+		if event.Op == topdown.FailOp && event.Location != nil && event.Location.File == each.Location.File {
+			text := strings.Join(strings.Fields(string(event.Location.Text)), " ")
+			return fmt.Sprintf("row %d did not hold: %s", event.Location.Row, text)
+		}
+	}
+	return ""
+}
+
+// run runs tests in the order of their sources.
+func (l *source) run(configure func(*tester.Runner) *tester.Runner) ([]*tester.Result, error) {
 	ctx := context.Background()
 	store := inmem.NewFromObject(l.documents)
 	transaction, err := store.NewTransaction(ctx, storage.TransactionParams{Write: true})
@@ -96,22 +149,19 @@ func (l *source) test(options TestOptions) (*TestReport, error) {
 	}
 	defer store.Abort(ctx, transaction)
 	compiler := ast.NewCompiler().WithCapabilities(l.capabilities).WithEnablePrintStatements(true)
-	covered := cover.New()
-	results, err := tester.NewRunner().SetCompiler(compiler).SetStore(store).SetModules(l.modules).
-		CapturePrintOutput(true).SetTimeout(testDeadline).SetCoverageQueryTracer(covered).Filter(options.Run).
-		RunTests(ctx, transaction)
+	runner := tester.NewRunner().SetCompiler(compiler).SetStore(store).SetModules(l.modules)
+	results, err := configure(runner.CapturePrintOutput(true).SetTimeout(testDeadline)).RunTests(ctx, transaction)
 	if err != nil {
 		return nil, policyError(err)
 	}
-	report := &TestReport{Results: []TestResult{}, Coverage: []Coverage{}}
+	var ended []*tester.Result
 	for each := range results {
-		report.Results = append(report.Results, result(each))
+		ended = append(ended, each)
 	}
-	slices.SortFunc(report.Results, func(left, right TestResult) int {
+	slices.SortFunc(ended, func(left, right *tester.Result) int {
 		return cmp.Or(cmp.Compare(left.Location.File, right.Location.File), left.Location.Row-right.Location.Row)
 	})
-	report.Coverage = l.coverage(covered, options.Beside)
-	return report, nil
+	return ended, nil
 }
 
 func result(each *tester.Result) TestResult {
@@ -130,9 +180,6 @@ func result(each *tester.Result) TestResult {
 		ended.Outcome, ended.Message = broken, each.Error.Error()
 	case each.Fail:
 		ended.Outcome = failed
-		if each.FailedAt != nil {
-			ended.Message = each.FailedAt.String()
-		}
 	}
 	for name, inner := range each.SubResults.Iter {
 		if inner.Fail && len(inner.SubResults) == 0 {
