@@ -6,15 +6,17 @@ import json
 import signal
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from authz.cli.output import Output, OutputOption
 from authz.cli.state import StateOption, state_folder
 from authz.config import KIB
 from authz.errors import ConfigError
 from authz.identity.development_issuer import open_issuer
 from authz.model import Protocol
+from authz.policy.sources import existing
 from authz.proxy.configuration import Plan, upstream
 from authz.proxy.programs import find_envoy
 from authz.proxy.stack import Stack, ca_bundle, free_address, refuse_busy, socket_folder
@@ -33,20 +35,14 @@ Examples:
 
 def up(
     url: Annotated[str, typer.Option("--upstream", envvar="AUTHZ_UPSTREAM", help="URL of the tool server.")],
-    policy: Annotated[
-        list[Path], typer.Option(envvar="AUTHZ_POLICY", help="Folder, .rego or bundle archive; repeatable.")
-    ],
-    protocol: Annotated[str, typer.Option(envvar="AUTHZ_PROTOCOL", help="mcp | http")] = "mcp",
-    listen: Annotated[
-        str, typer.Option(envvar="AUTHZ_LISTEN", help="HOST:PORT; port 0 takes a free one.")
-    ] = "127.0.0.1:10000",
-    server: Annotated[str, typer.Option(envvar="AUTHZ_SERVER", help="tool.server in policy input.")] = "default",
-    max_body: Annotated[
-        int, typer.Option(envvar="AUTHZ_MAX_BODY", min=1, max=8 * KIB * KIB, help="Largest body, in bytes.")
-    ] = 256 * KIB,
-    envoy: Annotated[Path | None, typer.Option(envvar="AUTHZ_ENVOY", help="The Envoy program.")] = None,
+    policy: Annotated[list[Path], typer.Option(help="Folder, .rego or bundle archive; repeatable.")],
+    protocol: Annotated[Literal["mcp", "http"], typer.Option(help="What the tool server speaks.")] = "mcp",
+    listen: Annotated[str, typer.Option(help="HOST:PORT; port 0 takes a free one.")] = "127.0.0.1:10000",
+    server: Annotated[str, typer.Option(help="tool.server in policy input.")] = "default",
+    max_body: Annotated[int, typer.Option(min=1, max=8 * KIB * KIB, help="Largest body, in bytes.")] = 256 * KIB,
+    envoy: Annotated[Path | None, typer.Option(help="The Envoy program.")] = None,
     state: StateOption = None,
-    output: Annotated[str, typer.Option(help="table | json")] = "table",
+    output: OutputOption = Output.TABLE,
 ) -> None:
     """Run until Ctrl-C. The one line on stdout says where everything is."""
     stopping = threading.Event()
@@ -59,9 +55,9 @@ def up(
     issuer = open_issuer(folder)
     with socket_folder(folder) as sockets:
         plan = Plan(
-            policy=tuple(path.resolve() for path in policy),
+            policy=existing(policy),
             upstream=upstream(url),
-            protocol=_protocol(protocol),
+            protocol=Protocol(protocol),
             host=host,
             port=port,
             server=server,
@@ -87,14 +83,8 @@ def _address(text: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-def _protocol(text: str) -> Protocol:
-    if text not in (Protocol.MCP, Protocol.HTTP):
-        raise ConfigError(f"--protocol is neither mcp nor http: `{text}`")
-    return Protocol(text)
-
-
-def _say(ready: Mapping[str, Any], output: str) -> None:
-    if output == "json":
+def _say(ready: Mapping[str, Any], output: Output) -> None:
+    if output is Output.JSON:
         print(json.dumps(ready), flush=True)
         return
     facts = ", ".join(f"{name} {ready[name]}" for name in ("issuer", "diagnostics", "traces", "records"))

