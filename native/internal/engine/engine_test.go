@@ -118,7 +118,7 @@ func TestABuiltinThatFailsFailsUnderOurContractAndIsUndefinedUnderThePlugins(t *
 	}
 }
 
-func TestBuiltinsWhoseAnswerCannotBeReplayedDoNotExistUnderOurContract(t *testing.T) {
+func TestG7BuiltinsWhoseAnswerCannotBeReplayedDoNotExistUnderOurContract(t *testing.T) {
 	for _, call := range []string{
 		`http.send({"method": "get", "url": "http://127.0.0.1"})`,
 		`net.lookup_ip_addr("localhost")`,
