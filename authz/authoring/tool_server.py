@@ -83,9 +83,14 @@ def _listing(server: _Server) -> Listing:
     except _RefusedError:
         server.shake_hands()
         entries = list(server.entries())
-    named = {name: entry for entry in entries if _NAME.fullmatch(name := str(entry.get("name")))}
+    named = {name: entry for entry in entries if (name := _name(entry))}
     tools = tuple(ListedTool(name=name, says_read_only=_hint(entry)) for name, entry in named.items())
     return Listing(tools=tools, skipped=len(entries) - len(tools))
+
+
+def _name(entry: JsonObject) -> str:
+    name = entry.get("name")
+    return name if isinstance(name, str) and _NAME.fullmatch(name) else ""
 
 
 def _hint(entry: JsonObject) -> bool:
