@@ -18,7 +18,7 @@ from authz.errors import DenialError, InvalidRequestError, UnavailableError
 from authz.model import Effect, Kind, Phase, Verdict
 from authz.outcome import Course
 from authz.policy import envoy_contract
-from authz.policy.agent_input import Facts, input_document
+from authz.policy.agent_input import NO_FACTS, Facts, input_document
 from authz.reasons import REVOKED, SYS_DEADLINE, SYS_INTERNAL
 
 if TYPE_CHECKING:
@@ -122,6 +122,7 @@ class PolicyDecisionPoint:
         self._evaluation_s = config.policy.evaluation_s
         self._http_headers = config.policy.http_headers
         self._ports = ports
+        self._now_ns = ports.clock.monotonic_ns
 
     def decide(self, check: Check, claim: Claim, render: Render) -> Answered:
         """Answer one check: steps 0 to 11, in order.
@@ -189,11 +190,10 @@ class PolicyDecisionPoint:
 
     def _facts(self, course: Course) -> Facts:
         if course.principal is None or course.call is None:
-            return Facts()
-        return Facts(
-            budgets=self._ports.budgets.left(course.principal),
-            approval=self._ports.overrides.presented(course.check, course.principal, course.call),
-        )
+            return NO_FACTS
+        budgets = self._ports.budgets.left(course.principal)
+        approval = self._ports.overrides.presented(course.check, course.principal, course.call)
+        return Facts(budgets=budgets, approval=approval) if budgets or approval else NO_FACTS
 
     def _ask(self, course: Course, facts: Facts) -> Verdict:
         policy = course.policy = self._ports.policies.active()
@@ -203,7 +203,7 @@ class PolicyDecisionPoint:
         query = policy.handshake if shakes else policy.decision
         if query is None:
             return Verdict(effect=Effect.ALLOW, reason="handshake")
-        if self._ports.clock.monotonic_ns() > course.deadline_ns:
+        if self._now_ns() > course.deadline_ns:
             raise UnavailableError(SYS_DEADLINE)
         course.input_json = self._input(course, policy, facts)
         result = query.evaluate(course.input_json, self._evaluation_s)
@@ -297,7 +297,7 @@ class PolicyDecisionPoint:
         return self._record(course, outcome.refused(course, UnavailableError(reason)), b"")
 
     def _ask_again(self, exchange: Exchange, call: ToolCall, result: JsonValue) -> tuple[Verdict, bytes, bytes]:
-        document = input_document(exchange.check, exchange.principal, call, Facts(), self._http_headers, result)
+        document = input_document(exchange.check, exchange.principal, call, NO_FACTS, self._http_headers, result)
         answer = exchange.policy.decision.evaluate(document, self._evaluation_s)
         return exchange.policy.interpret(answer), document, answer or b""
 
@@ -309,7 +309,7 @@ class PolicyDecisionPoint:
         return course
 
     def _course(self, check: Check) -> Course:
-        now = self._ports.clock.monotonic_ns()
+        now = self._now_ns()
         return Course(
             check=check,
             started_ns=now,
@@ -320,7 +320,7 @@ class PolicyDecisionPoint:
         )
 
     def _mark(self, course: Course, step: str) -> None:
-        now = self._ports.clock.monotonic_ns()
+        now = self._now_ns()
         course.latency_us[step] = (now - course.marked_ns) // 1000
         course.marked_ns = now
 

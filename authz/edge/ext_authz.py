@@ -19,7 +19,7 @@ from envoy.service.auth.v3.external_auth_pb2 import CheckRequest
 from google.protobuf.message import DecodeError
 
 from authz.errors import InvalidRequestError
-from authz.model import Check
+from authz.model import EMPTY, Check
 from authz.reasons import HEADER_DUPLICATE, MCP_BODY_AMBIGUOUS, SYS_CALLER, SYS_DEADLINE, SYS_INTERNAL
 
 if TYPE_CHECKING:
@@ -100,8 +100,9 @@ def read(message: CheckRequest, received_ns: int) -> Check:
     """Envoy's message as a `Check`, with lower-case header names and undecoded bytes."""
     attributes = message.attributes
     http = attributes.request.http
-    headers = _raw_headers(http.header_map.headers) if http.HasField("header_map") else dict(http.headers)
-    fault = HEADER_DUPLICATE.code if http.HasField("header_map") and http.headers else ""
+    mapped = http.HasField("header_map")
+    headers = _raw_headers(http.header_map.headers) if mapped else dict(http.headers)
+    fault = HEADER_DUPLICATE.code if mapped and http.headers else ""
     body, body_fault = _body(http.body, http.raw_body)
     return Check(
         request_id=http.id,
@@ -113,7 +114,7 @@ def read(message: CheckRequest, received_ns: int) -> Check:
         body=body,
         source_address=attributes.source.address.socket_address.address,
         source_principal=attributes.source.principal,
-        context=dict(attributes.context_extensions),
+        context=dict(attributes.context_extensions) if attributes.context_extensions else EMPTY,
         received_ns=received_ns,
         fault=fault or body_fault,
     )

@@ -61,8 +61,9 @@ class StreamReply:
 
 
 def _verify(answers: tuple[object, ...], record: object, sequence: int) -> None:
-    if not all(isinstance(answer, bytes) and answer for answer in answers):
-        raise TypeError("answers are bytes, and not empty")
+    for answer in answers:
+        if not isinstance(answer, bytes) or not answer:
+            raise TypeError("answers are bytes, and not empty")
     if record is not None and not (isinstance(record, bytes) and record and sequence > 0):
         raise TypeError("a record is bytes, and has a sequence number")
 

@@ -115,15 +115,19 @@ def _framing(check: Check) -> None:
     headers = check.headers
     # Envoy sends no body to ext_authz with an upgrade, whatever the upstream is sent later; extended CONNECT
     # (RFC 8441) is the same over HTTP/2.
-    connection = {token.strip().lower() for token in headers.get("connection", "").split(",")}
-    if "upgrade" in headers or "upgrade" in connection or ":protocol" in headers:
+    tokens = headers["connection"].split(",") if "connection" in headers else ()
+    if "upgrade" in headers or ":protocol" in headers or "upgrade" in map(_folded, tokens):
         raise InvalidRequestError(reasons.MCP_BODY_UPGRADE)
     # Envoy sets this itself when it may cut bodies. Only its plain "false" is believed.
     if headers.get("x-envoy-auth-partial-body", "false") != "false":
         raise InvalidRequestError(reasons.MCP_BODY_PARTIAL)
     # The tool's framework would decode it; we would judge other bytes than it runs (C23).
-    if headers.get("content-encoding", "identity").lower() != "identity":
+    if "content-encoding" in headers and headers["content-encoding"].lower() != "identity":
         raise InvalidRequestError(reasons.CONTENT_ENCODING)
+
+
+def _folded(token: str) -> str:
+    return token.strip().lower()
 
 
 def _body(check: Check, route: Route) -> None:
@@ -153,6 +157,7 @@ def _announces_body(check: Check) -> bool:
 
 
 def _is_taken(check: Check, route: Route) -> bool:
-    if _JSON.fullmatch(check.headers.get("content-type", "")):
+    declared = check.headers.get("content-type", "")
+    if declared == "application/json" or _JSON.fullmatch(declared):
         return True
     return route.protocol is not Protocol.MCP and is_form(check)

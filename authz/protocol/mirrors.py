@@ -122,11 +122,9 @@ def _agree_name(header: str | None, message: Message, *, required: bool) -> None
 def _agree_params(
     headers: Mapping[str, str], message: Message, args: JsonObject, route: Route, *, required: bool
 ) -> Mapping[str, str]:
-    annotated = {
-        PARAM_PREFIX + suffix.lower(): path
-        for suffix, path in route.param_headers.get(str(message.params["name"]), {}).items()
-    }
-    present = {name: decode(value) for name, value in headers.items() if name.startswith(PARAM_PREFIX)}
+    annotations = route.param_headers.get(str(message.params["name"]), {})
+    annotated = {PARAM_PREFIX + suffix.lower(): path for suffix, path in annotations.items()}
+    present = {name: decode(headers[name]) for name in headers if name.startswith(PARAM_PREFIX)}
     repeated: dict[str, str] = {}
     # The annotated ones may be missing, the present ones may be unknown: both sets are looked at.
     for name in annotated.keys() | present:
