@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from authz.budgets.reservations import Budgets
     from authz.errors import DenialError
-    from authz.model import Check, Decision, LocalAnswer
+    from authz.model import Charge, Check, Decision, JsonObject, LocalAnswer
 
 Json = dict[str, Any]
 
@@ -165,6 +166,22 @@ class FakeKills:
 
 
 @dataclass
+class FakeBudgets:
+    """Can meet every charge, and keeps what was taken."""
+
+    reserved: list[tuple[Charge, ...]] = field(default_factory=list)
+
+    def left(self, principal: Principal) -> JsonObject:
+        return {}
+
+    def plan(self, principal: Principal, charges: tuple[Charge, ...]) -> None:
+        pass
+
+    def reserve(self, principal: Principal, charges: tuple[Charge, ...]) -> None:
+        self.reserved.append(charges)
+
+
+@dataclass
 class FakeRecorder:
     """Keeps what was sealed."""
 
@@ -192,6 +209,7 @@ class Bench:
     front: FakeFront = field(default_factory=FakeFront)
     policies: FakePolicies = field(default_factory=FakePolicies)
     kills: FakeKills = field(default_factory=FakeKills)
+    budgets: Budgets = field(default_factory=NoBudgets)
     recorder: FakeRecorder = field(default_factory=FakeRecorder)
     clock: FakeClock = field(default_factory=FakeClock)
     observed: list[Decision] = field(default_factory=list)
@@ -203,7 +221,7 @@ class Bench:
             policies=self.policies,
             kills=self.kills,
             overrides=NoOverrides(),
-            budgets=NoBudgets(),
+            budgets=self.budgets,
             recorder=self.recorder,
             clock=self.clock,
             new_id=lambda: f"d{next(numbers)}",

@@ -131,7 +131,9 @@ class GrpcioServer:
             ("grpc.max_receive_message_length", config.limits.max_message_bytes),
             ("grpc.max_concurrent_streams", config.limits.streams),
         ]
-        self._server = grpc.server(futures.ThreadPoolExecutor(WORKERS, "grpc"), options=options)
+        threads = futures.ThreadPoolExecutor(WORKERS, "grpc")
+        # More would wait past Envoy's timeout for a thread: refused at once, they are at least denied at once (K2).
+        self._server = grpc.server(threads, options=options, maximum_concurrent_rpcs=2 * WORKERS)
         self._server.add_generic_rpc_handlers((service(AUTHORIZATION, "Check", answerer.check), _stream(process)))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         if config.listen.reflection:

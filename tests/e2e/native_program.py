@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         Claim,
     )
 
+PATIENCE_S = 20.0
 FALLBACK = {reason: f"library: {reason}".encode() for reason in ("SYS_INTERNAL", "SYS_DEADLINE", "AUDIT_UNAVAILABLE")}
 
 
@@ -40,6 +41,7 @@ class Answers:
         self._library = library
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
+        self._gate = threading.Semaphore(0)
 
     def check(self, request: bytes, claim: Claim) -> Reply:
         command, _, argument = request.partition(b":")
@@ -51,10 +53,7 @@ class Answers:
             claim.commit()
             wrong: dict[bytes, Any] = {b"none": None, b"text": "text", b"empty": Reply}
             return wrong[command] if command != b"empty" else Reply(answer=b"", allow=True)
-        if command == b"arm":
-            self._library.arm_fault(argument.decode())
-        if command == b"slow":
-            time.sleep(float(argument))
+        self._prepare(command, argument)
         if command == b"unaware":
             time.sleep(1.0)
             return self._recorded("allow", request, allow=True)
@@ -63,6 +62,17 @@ class Answers:
         if command == b"broken":
             return Reply(answer=b"allow", allow=True, record=b"{}\n{}", sequence=next(self._numbers))
         return self._recorded("deny" if command == b"deny" else "allow", request, allow=command != b"deny")
+
+    def _prepare(self, command: bytes, argument: bytes) -> None:
+        if command == b"arm":
+            self._library.arm_fault(argument.decode())
+        if command == b"slow":
+            time.sleep(float(argument.partition(b"#")[0]))
+        if command == b"hold":
+            tell({"held": argument.decode()})
+            self._gate.acquire(timeout=PATIENCE_S)
+        if command == b"free":
+            self._gate.release()
 
     def refuse(self, reason: str, request: bytes, written: bytes | None) -> Reply:
         if request == b"raise:twice":

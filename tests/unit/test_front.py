@@ -119,6 +119,22 @@ def test_a17_the_tool_server_is_named_by_envoy_then_the_route_then_the_configura
     assert front().call(replace(CHECK, host="by-host"), plain).tool.server == "default"
 
 
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"host": "by-envoy"},
+        {"headers": {**CHECK.headers, "authz.server": "by-envoy", "x-authz-server": "by-envoy"}},
+        {"body": BODY.replace(b'"search_web"', b'"search_web", "server": "by-envoy", "_meta": {"server": "by-envoy"}')},
+        {"path": "/mcp?server=by-envoy"},
+        {"context": {"AUTHZ.SERVER": "by-envoy", "server": "by-envoy"}},
+    ],
+    ids=["host", "header", "body", "query", "other extension"],
+)
+def test_c19_nothing_that_a_caller_sends_moves_its_tool_to_another_server(claims: dict[str, Any]) -> None:
+    tool = front().call(replace(CHECK, **claims), Route(path="/mcp", server="by-route")).tool
+    assert (tool.server, tool.name) == ("by-route", "search_web")
+
+
 def test_a_malformed_body_keeps_the_id_it_had() -> None:
     body = BODY.replace(b'"params"', b'"params": [], "x"')
     error = refused(front().call, replace(CHECK, body=body), configuration().routes[0])

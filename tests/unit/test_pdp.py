@@ -9,9 +9,9 @@ import pytest
 
 from authz.config import Route
 from authz.errors import InvalidRequestError, PolicyError, UnavailableError
-from authz.model import Check, Effect, Kind, LocalAnswer, Phase, Protocol, Status
+from authz.model import Charge, Check, Effect, Kind, LocalAnswer, Phase, Protocol, Status
 from authz.reasons import JSON_SYNTAX, KILL_STALE, MCP_BODY_TOO_LARGE, POLICY_ERROR, SYS_INTERNAL, TOKEN_EXPIRED
-from tests.fakes import CALL, PRINCIPAL, ROUTE, Bench, FakeClaim, FakeQuery
+from tests.fakes import CALL, PRINCIPAL, ROUTE, Bench, FakeBudgets, FakeClaim, FakeQuery
 
 if TYPE_CHECKING:
     from authz.model import Decision, ToolCall
@@ -191,6 +191,22 @@ def test_envoys_word_on_ext_proc_overrides_the_routes() -> None:
 def test_a_charge_that_nobody_counts_denies() -> None:
     bench = with_answer({"effect": "allow", "charges": [{"budget": "calls", "amount": 1}]})
     assert decide(bench).decision.reason == "BUDGET_UNAVAILABLE"
+
+
+@pytest.mark.parametrize(("is_open", "taken"), [(True, 1), (False, 0)])
+def test_a4_what_a_call_costs_is_taken_once_and_only_by_who_owns_the_answer(*, is_open: bool, taken: int) -> None:
+    charge = {"budget": "calls", "amount": 2}
+    bench = with_answer({"effect": "allow", "charges": [charge]})
+    bench.budgets = budgets = FakeBudgets()
+    decide(bench, claim=FakeClaim(is_open=is_open))
+    assert budgets.reserved == [(Charge(budget="calls", amount=2),)] * taken
+
+
+def test_a4_a_refused_call_costs_nothing() -> None:
+    bench = with_answer({"effect": "deny", "charges": [{"budget": "calls", "amount": 2}]})
+    bench.budgets = budgets = FakeBudgets()
+    assert not decide(bench).decision.forwards
+    assert budgets.reserved == []
 
 
 def test_a_presented_override_is_never_ignored() -> None:

@@ -21,9 +21,7 @@ func (s *Server) exchange(ctx context.Context, call *Call) (reply Reply) {
 	}()
 	fault.Point("handler")
 	if submitted = s.submit(ctx, call); !submitted {
-		// Nobody was told of this call, so nobody can record it; admission makes this all but impossible.
-		s.counters.unrecorded.Add(1)
-		return call.refused(DeadlineExceeded)
+		return s.turnedAway(ctx, call)
 	}
 	select {
 	case reply := <-call.settled:
@@ -37,6 +35,21 @@ func (s *Server) exchange(ctx context.Context, call *Call) (reply Reply) {
 		return call.refused(DeadlineExceeded)
 	}
 	return s.afterCommit(call)
+}
+
+// turnedAway ends a call whose turn never came: calls that arrive at once are all admitted, and may be more than can
+// wait. The program was not told, so nobody can record it, and a check is shed like one that was not admitted.
+func (s *Server) turnedAway(ctx context.Context, call *Call) Reply {
+	switch {
+	case !errors.Is(context.Cause(ctx), errDeadline):
+		s.counters.cancelled.Add(1)
+	case call.Kind == Check:
+		s.counters.shed.Add(1)
+		return Reply{}
+	default:
+		s.counters.unrecorded.Add(1)
+	}
+	return call.refused(DeadlineExceeded)
 }
 
 // broken answers a call whose own goroutine panicked. If the program has it already, the watchdog's way out serves: the

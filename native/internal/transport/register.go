@@ -61,5 +61,8 @@ func (s *Server) check(_ any, ctx context.Context, receive func(any) error, _ gr
 		return nil, err
 	}
 	reply := s.exchange(ctx, newCall(Check, 0, request.bytes, s.options.Fallback))
+	if len(reply.Answers) == 0 {
+		return nil, errTooMany
+	}
 	return &frame{bytes: reply.Answers[0]}, nil
 }

@@ -86,12 +86,14 @@ func (s *Server) Address() string {
 	return s.listener.Addr().String()
 }
 
+var errTooMany = status.Error(codes.ResourceExhausted, "too many calls are waiting")
+
 // admit runs before a call's message is read: it sheds what cannot be queued, and starts the deadline, so that a
 // message that trickles in (slow loris) is cut by it too.
 func (s *Server) admit(ctx context.Context, call *tap.Info) (context.Context, error) {
 	if s.counters.pending.Load() >= int64(s.options.MaxPending) {
 		s.counters.shed.Add(1)
-		return ctx, status.Error(codes.ResourceExhausted, "too many calls are waiting")
+		return ctx, errTooMany
 	}
 	if call.FullMethodName != checkMethod {
 		return ctx, nil

@@ -2,6 +2,7 @@ package transport
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -331,6 +332,35 @@ func TestMoreCallsThanCanWaitAreRefusedBeforeTheyAreRead(t *testing.T) {
 	expect(t, "error", status.Code(err), codes.ResourceExhausted)
 	close(release)
 	expect(t, "the first", <-answered, "allow:a")
+}
+
+func TestK2ACallWhoseTurnNeverComesIsShedAndNotLeftUnrecorded(t *testing.T) {
+	release := make(chan struct{})
+	s := start(t, func(s *script, call *Call) (Reply, bool) {
+		<-release
+		return allow(s, call)
+	}, func(o *Options) { o.MaxPending, o.Workers, o.Deadline = 1, 1, 5*time.Second })
+	check := func(ctx context.Context) error {
+		_, err := s.check(nil, ctx, func(any) error { return nil }, nil)
+		return err
+	}
+	done := make(chan error)
+	for pending := range int64(2) {
+		go func() { done <- check(context.Background()) }()
+		for s.Stats().Pending <= pending {
+			time.Sleep(time.Millisecond)
+		}
+	}
+	late, end := context.WithDeadlineCause(context.Background(), time.Now(), errDeadline)
+	defer end()
+	expect(t, "error", status.Code(check(late)), codes.ResourceExhausted)
+	gone, leave := context.WithCancel(context.Background())
+	leave()
+	expect(t, "answer to nobody", fmt.Sprint(check(gone)), "<nil>")
+	close(release)
+	expect(t, "those before", fmt.Sprint(errors.Join(<-done, <-done)), "<nil>")
+	stats := s.Stats()
+	expect(t, "counters", fmt.Sprint(stats.Shed, stats.Cancelled, stats.Unrecorded), "1 1 0")
 }
 
 func TestFallbackAnswersAreRequired(t *testing.T) {
