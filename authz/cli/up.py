@@ -37,6 +37,9 @@ def up(
     url: Annotated[str, typer.Option("--upstream", envvar="AUTHZ_UPSTREAM", help="URL of the tool server.")],
     policy: Annotated[list[Path], typer.Option(help="Folder, .rego or bundle archive; repeatable.")],
     protocol: Annotated[Literal["mcp", "http"], typer.Option(help="What the tool server speaks.")] = "mcp",
+    template: Annotated[
+        list[str] | None, typer.Option(help="Path template of an HTTP API, such as /accounts/{id}; repeatable.")
+    ] = None,
     listen: Annotated[str, typer.Option(help="HOST:PORT; port 0 takes a free one.")] = "127.0.0.1:10000",
     server: Annotated[str, typer.Option(help="tool.server in policy input.")] = "default",
     max_body: Annotated[int, typer.Option(min=1, max=8 * KIB * KIB, help="Largest body, in bytes.")] = 256 * KIB,
@@ -58,6 +61,7 @@ def up(
             policy=existing(policy),
             upstream=upstream(url),
             protocol=Protocol(protocol),
+            templates=tuple(template or ()),
             host=host,
             port=port,
             server=server,

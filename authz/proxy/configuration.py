@@ -82,6 +82,12 @@ class Plan:
     audience: str
     jwks: Path
     ca_bundle: Path | None
+    templates: tuple[str, ...] = ()
+    """Path templates of an HTTP API, by which policies know its tools."""
+
+    def __post_init__(self) -> None:
+        if self.templates and self.protocol is not Protocol.HTTP:
+            raise ConfigError("--template names the tools of an HTTP API", remedy="give --protocol http as well")
 
     @property
     def records(self) -> Path:
@@ -122,6 +128,7 @@ def _route(plan: Plan) -> Json:
     return {
         key: plan.upstream.path,
         "protocol": plan.protocol.value,
+        "templates": list(plan.templates),
         "max_body_bytes": plan.max_body_bytes,
         "ext_proc": True,
     }

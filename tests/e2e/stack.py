@@ -243,6 +243,7 @@ def stream_events(events: Iterator[bytes]) -> Any:
 
 class _Requests(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     server: ToolServer  # type: ignore[mutable-override]
 
     def _take(self) -> None:
@@ -253,7 +254,7 @@ class _Requests(http.server.BaseHTTPRequestHandler):
         with contextlib.suppress(ConnectionError):
             self.server.respond(self, received)
 
-    do_GET = do_POST = do_PUT = do_DELETE = _take  # noqa: N815 - http.server's names
+    do_GET = do_HEAD = do_OPTIONS = do_POST = do_PUT = do_PATCH = do_DELETE = _take  # noqa: N815 - http.server's names
 
     def _counted(self, headers: dict[str, str]) -> bytes:
         return self.rfile.read(int(headers.get("content-length", "0")))

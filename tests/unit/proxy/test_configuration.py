@@ -155,3 +155,13 @@ def test_a20_each_limit_stands_above_the_one_inside_it(max_body: int) -> None:
     assert envoy_limit == listener["per_connection_buffer_limit_bytes"] >= ENVOY_BODY_BYTES
     assert max_body < envoy_limit < for_service(plan)["limits"]["max_message_bytes"]
     Config.model_validate(for_service(plan)).verify()
+
+
+def test_path_templates_reach_the_route_of_an_http_api() -> None:
+    plan = replace(PLAN, protocol=Protocol.HTTP, templates=("/accounts/{id}",))
+    assert Config.model_validate(for_service(plan)).routes[0].templates == ("/accounts/{id}",)
+
+
+def test_path_templates_before_an_mcp_server_are_a_mistake() -> None:
+    with pytest.raises(ConfigError, match="--template"):
+        replace(PLAN, templates=("/accounts/{id}",))
