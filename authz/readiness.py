@@ -2,7 +2,7 @@
 
 Decides, part by part, whether a service with this configuration would start, answer and record, and what an operator
 should know although it would: modes that trust more than they must, and kinds of protection that are off. Must never
-change anything but for a probe file that it removes, show a token or a key, or count a part it could not look at as
+change anything, show a token or a key, or count a part it could not look at as
 good.
 
 Trusts the configuration's owner. Figures: `failure-matrix` (records stop at 95 % of the disk).
@@ -13,11 +13,11 @@ from __future__ import annotations
 import http.client
 import os
 import re
-import secrets
 import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from enum import StrEnum
@@ -144,6 +144,8 @@ def _keys(subject: Subject) -> Iterator[Part]:
         source = open_jwks(issuer, clock=subject.clock, limits=subject.config.limits)
         source.refresh()
         state = source.state()
+        if state.keys == 0:
+            raise ConfigError(f"none of {issuer.issuer} can be used", remedy="publish keys for EdDSA, ES256 or RSA")
         yield _ok("keys", f"{state.keys} of {issuer.issuer}, read now")
         for rejected in state.rejected:
             yield _warning("keys", f"a key of {issuer.issuer} is not used: {rejected}", "publish keys that can be used")
@@ -201,18 +203,15 @@ def _records(subject: Subject) -> Iterator[Part]:
 
 def _synced(folder: Path) -> float:
     """Seconds that it takes to write a file there and sync it."""
-    probe = folder / f".authz-probe-{secrets.token_hex(8)}"
     started = time.perf_counter()
     try:
-        with probe.open("xb") as file:
+        with tempfile.TemporaryFile(dir=folder) as file:
             file.write(b"\0" * 1024)
             file.flush()
             os.fsync(file.fileno())
-        return time.perf_counter() - started
     except OSError as error:
         raise ConfigError(f"{folder}: {error.strerror}", remedy="give a folder that this user may write") from error
-    finally:
-        probe.unlink(missing_ok=True)
+    return time.perf_counter() - started
 
 
 def _listen(subject: Subject) -> Iterator[Part]:

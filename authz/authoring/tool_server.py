@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 MAX_BYTES: Final = 4 * KIB * KIB
 """Of one answer. A schema for each of a thousand tools fits."""
-MAX_PAGES: Final = 100
+MAX_PAGES: Final = 50
 TIMEOUT_S: Final = 10.0
 
 _LIMITS: Final = Limits(max_body_bytes=MAX_BYTES, json_depth=64, json_keys=200_000)
