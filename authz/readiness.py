@@ -12,10 +12,8 @@ from __future__ import annotations
 
 import http.client
 import os
-import re
 import shutil
 import socket
-import subprocess
 import sys
 import tempfile
 import time
@@ -33,7 +31,7 @@ from authz.identity.jwks_source import open_jwks
 from authz.identity.tokens import TokenVerifier, TrustedIssuer
 from authz.native import Library, NativeError
 from authz.native.boundary import ABI_VERSION
-from authz.proxy.programs import TESTED_ENVOY, find_envoy
+from authz.proxy.programs import TESTED_ENVOY, find_envoy, line_of
 from authz.wiring import last_good, policy_activation, policy_source
 
 if TYPE_CHECKING:
@@ -49,7 +47,6 @@ SLOW_SYNC_S: Final = 0.02
 """A sync that takes longer eats a sixth of the deadline of each allow."""
 STEP_S: Final = 5.0
 PROBE_S: Final = 2.0
-_ENVOY_VERSION: Final = re.compile(r"/(\d+\.\d+)\.\d+/")
 
 
 class State(StrEnum):
@@ -299,14 +296,11 @@ def _envoy(subject: Subject) -> Iterator[Part]:
     except ProgramError as error:
         yield _warning("envoy", f"{error}; `authz up` needs it here, `authz serve` somewhere else", error.remedy)
         return
-    said = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=30, check=False).stdout  # noqa: S603
-    version = _ENVOY_VERSION.search(said)
-    if version is None or version[1] != TESTED_ENVOY:
-        yield _warning(
-            "envoy", f"{program}: {version[1] if version else 'unknown version'}", f"tested with {TESTED_ENVOY}"
-        )
+    line = line_of(program)
+    if line != TESTED_ENVOY:
+        yield _warning("envoy", f"{program}: {line or 'unknown version'}", f"tested with {TESTED_ENVOY}")
     else:
-        yield _ok("envoy", f"{program}: {version[1]}")
+        yield _ok("envoy", f"{program}: {line}")
 
 
 def _trust(subject: Subject) -> Iterator[Part]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 import signal
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
 
@@ -18,11 +19,13 @@ from authz.identity.development_issuer import open_issuer
 from authz.model import Protocol
 from authz.policy.sources import existing
 from authz.proxy.configuration import Plan, upstream
-from authz.proxy.programs import find_envoy
+from authz.proxy.programs import find_envoy, refuse_untested
 from authz.proxy.stack import Stack, ca_bundle, free_address, refuse_busy, socket_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+log: Final = logging.getLogger(__name__)
 
 EXAMPLES = """
 Examples:
@@ -44,6 +47,7 @@ def up(
     server: Annotated[str, typer.Option(help="tool.server in policy input.")] = "default",
     max_body: Annotated[int, typer.Option(min=1, max=8 * KIB * KIB, help="Largest body, in bytes.")] = 256 * KIB,
     envoy: Annotated[Path | None, typer.Option(help="The Envoy program.")] = None,
+    insecure_untested_envoy: Annotated[bool, typer.Option(help="Run an Envoy of a line that no test ran.")] = False,
     state: StateOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
@@ -53,6 +57,10 @@ def up(
         signal.signal(number, lambda *_: stopping.set())
     host, port = _address(listen)
     program = find_envoy(envoy)
+    if insecure_untested_envoy:
+        log.warning("whatever Envoy this is, it was not tested: it may let through what it should not")
+    else:
+        refuse_untested(program)
     refuse_busy(host, port)
     folder = state_folder(state).resolve()
     issuer = open_issuer(folder)

@@ -51,6 +51,14 @@ class Node:
         """The elements of a list; none for anything else."""
         yield from self.value if isinstance(self.value, list) else ()
 
+    def walk(self) -> Iterator[tuple[str, Node]]:
+        """Every member below, with its name, however deep."""
+        for name, member in self.members().items():
+            yield name, member
+            yield from member.walk()
+        for element in self.each():
+            yield from element.walk()
+
     @property
     def is_true(self) -> bool:
         """Whether it is there and true."""

@@ -193,15 +193,18 @@ def _strips_encodings(place: Node) -> bool:
 
 def _filters(root: Node, http: Http) -> Found:
     decides = http.first("ext_authz")
+    is_decided = decides < len(http.filters)
     for number, found in enumerate(http.filters):
         if found.config.is_type("ExtAuthz"):
             yield from _ext_authz(root, found)
-        elif found.is_ext_proc:
+            continue
+        for name, node in found.config.walk():
+            if name == "metadata_namespace" and node.text == EXT_AUTHZ:
+                yield "metadata-forged", node, "another filter writes where only the decision may"
+        if found.is_ext_proc:
             yield from _ext_proc(root, found)
-            if number < decides < len(http.filters):
-                yield "order", found.node, "ext_proc stands before ext_authz"
-        elif found.config.is_type("router.v3.Router") and number < decides < len(http.filters):
-            yield "order", found.node, "the router stands before ext_authz"
+        if is_decided and number < decides and (found.is_ext_proc or found.config.is_type("router.v3.Router")):
+            yield "order", found.node, "it stands before ext_authz"
 
 
 def _ext_authz(root: Node, found: Filter) -> Found:

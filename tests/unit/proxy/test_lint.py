@@ -85,6 +85,7 @@ BROKEN = [
     ("observability-mode", SANITIZE, f"{SANITIZE}\n                  observability_mode: true"),
     ("no-immediate-response", SANITIZE, f"{SANITIZE}\n                  disable_immediate_response: true"),
     ("metadata", METADATA, ""),
+    ("metadata-forged", "mutations:\n", "metadata_namespace: envoy.filters.http.ext_authz\n              mutations:\n"),
     ("leg", "{key: x-leg, value: request}", "{key: x-leg, value: both}"),
     ("sanitize-promised", "{key: x-leg, value: request}", "{key: x-leg, value: duplex}"),
     ("upgrade", "generate_request_id: true", "upgrade_configs: [{upgrade_type: websocket}]"),

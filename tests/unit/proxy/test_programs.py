@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from authz.errors import ConfigError, ProgramError
-from authz.proxy.programs import MAX_STARTS, Program, answers, find_envoy
+from authz.proxy.programs import (
+    MAX_STARTS,
+    TESTED_ENVOY,
+    Program,
+    answers,
+    find_envoy,
+    line_of,
+    refuse_untested,
+)
 from authz.proxy.stack import free_address, refuse_busy, socket_folder
 
 if TYPE_CHECKING:
@@ -100,6 +108,26 @@ def test_envoy_is_where_it_was_said_or_nowhere(tmp_path: Path) -> None:
     (tmp_path / "envoy").write_text("#!/bin/sh\n")
     (tmp_path / "envoy").chmod(0o755)
     assert find_envoy(tmp_path / "envoy") == tmp_path / "envoy"
+
+
+@pytest.mark.parametrize(
+    ("said", "line"),
+    [
+        ("envoy  version: 9e5580933739/1.40.0/Clean/RELEASE/BoringSSL", "1.40"),
+        ("envoy  version: 9e5580933739/1.34.9/Clean/RELEASE/BoringSSL", "1.34"),
+        ("", ""),
+    ],
+)
+def test_b3_only_a_tested_line_of_envoy_is_started(tmp_path: Path, said: str, line: str) -> None:
+    envoy = tmp_path / "envoy"
+    envoy.write_text(f"#!/bin/sh\necho '{said}'\n")
+    envoy.chmod(0o755)
+    assert line_of(envoy) == line
+    if line == TESTED_ENVOY:
+        refuse_untested(envoy)
+    else:
+        with pytest.raises(ProgramError, match=TESTED_ENVOY):
+            refuse_untested(envoy)
 
 
 def test_nobody_there_is_no_answer(tmp_path: Path) -> None:
