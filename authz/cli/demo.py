@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,6 +13,8 @@ from rich.table import Table
 
 from authz.cli.state import StateOption, state_folder
 from authz.errors import ConfigError
+from authz.policy.sources import existing
+from authz.resources import shared
 
 if TYPE_CHECKING:
     from authz.demo.rows import Seen
@@ -24,11 +27,14 @@ Examples:
 
   authz demo
 
-  authz demo --output json
+  authz demo --policy my-starter --output json
 """
 
 
 def demo(
+    policy: Annotated[
+        list[Path] | None, typer.Option(help="Instead of the starter policy, whose promises are shown; repeatable.")
+    ] = None,
     state: StateOption = None,
     output: Annotated[str, typer.Option(help="table | json")] = "table",
 ) -> None:
@@ -41,7 +47,9 @@ def demo(
         ) from None
     folder = state_folder(state) / "demo"
     progress = Console(stderr=True, highlight=False)
-    rows, ready = demonstrate(folder, lambda text: progress.print(f"· {text}"))
+    rows, ready = demonstrate(
+        folder, existing(policy or [shared("bundles/starter")]), lambda text: progress.print(f"· {text}")
+    )
     if output == "json":
         print(json.dumps([_document(seen) for seen in rows]))
     else:

@@ -83,21 +83,28 @@ class Caller:
 
     async def call_tool(self, name: str, args: dict[str, Any]) -> Answer:
         """Call one tool as an agent would."""
-        async with self.mcp() as client:
-            started = time.perf_counter()
-            try:
-                result = await client.call_tool(name, args)
-            except MCPError as error:
-                return _refused(error.error.message, error.error.data, started)
-            text = " ".join(getattr(part, "text", "") for part in result.content)
-            return self._allowed("tools/call", text, started)
+
+        async def call(client: Client) -> str:
+            result = await client.call_tool(name, args)
+            return " ".join(getattr(part, "text", "") for part in result.content)
+
+        return await self._ask("tools/call", call)
 
     async def list_tools(self) -> Answer:
         """List the tools as an agent would."""
+
+        async def names(client: Client) -> str:
+            return ", ".join(sorted(tool.name for tool in (await client.list_tools()).tools))
+
+        return await self._ask("tools/list", names)
+
+    async def _ask(self, method: str, send: Callable[[Client], Awaitable[str]]) -> Answer:
         async with self.mcp() as client:
             started = time.perf_counter()
-            names = sorted(tool.name for tool in (await client.list_tools()).tools)
-            return self._allowed("tools/list", ", ".join(names), started)
+            try:
+                return self._allowed(method, await send(client), started)
+            except MCPError as error:
+                return _refused(error.error.message, error.error.data, started)
 
     async def post(self, body: bytes, **headers: str) -> Answer:
         """Send bytes that no SDK would."""

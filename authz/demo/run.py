@@ -22,10 +22,9 @@ from authz.demo.rows import ROWS, Caller, carry_out
 from authz.errors import UnavailableError
 from authz.identity.development_issuer import open_issuer
 from authz.reasons import SYS_INTERNAL
-from authz.resources import shared
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from authz.demo.rows import Row, Seen
     from authz.identity.development_issuer import DevelopmentIssuer
@@ -45,8 +44,8 @@ class HourAgo(SystemClock):
         return SystemClock.unix_ns() - HOUR_NS
 
 
-def demonstrate(state: Path, say: Callable[[str], None]) -> tuple[list[Seen], dict[str, Any]]:
-    """Start everything, carry out every row, stop everything.
+def demonstrate(state: Path, policy: Sequence[Path], say: Callable[[str], None]) -> tuple[list[Seen], dict[str, Any]]:
+    """Start everything with this policy, carry out every row, stop everything.
 
     Returns:
         The rows as seen, and what `authz up` said of itself.
@@ -62,7 +61,7 @@ def demonstrate(state: Path, say: Callable[[str], None]) -> tuple[list[Seen], di
     with _child(["-m", "authz.demo.server", "--port", str(port), "--seen", str(seen_file)], state / "server.log"):
         _await_port(port, state / "server.log")
         say("starting Envoy and the decision service")
-        with _stack(state, port) as ready:
+        with _stack(state, policy, port) as ready:
             say(f"{len(ROWS)} calls through {ready['url']}")
             rows = asyncio.run(_carry_out(ready, open_issuer(state), seen_file))
     return _with_records(rows, Path(ready["records"])), ready
@@ -94,9 +93,9 @@ def _token(row: Row, issuer: DevelopmentIssuer) -> str:
 
 
 @contextmanager
-def _stack(state: Path, port: int) -> Iterator[dict[str, Any]]:
+def _stack(state: Path, policy: Sequence[Path], port: int) -> Iterator[dict[str, Any]]:
     upstream = f"http://127.0.0.1:{port}/mcp"
-    command = ["-m", "authz", "up", "--policy", str(shared("bundles/starter")), "--upstream", upstream]
+    command = ["-m", "authz", "up", *(f"--policy={path}" for path in policy), "--upstream", upstream]
     command += ["--listen", "127.0.0.1:0", "--state", str(state), "--output", "json"]
     with _child(command, state / "up.log", stdout=subprocess.PIPE) as up:
         if up.stdout is None:
