@@ -142,6 +142,20 @@ def test_b4_an_endless_stream_passes_event_by_event(client: httpx.Client, tool_s
     assert CARD not in text
 
 
+def test_the_grpcio_transport_carries_out_the_same(tmp_path: Path) -> None:
+    server = ToolServer()
+    server.respond = respond_json(RESULT)
+    with service(tmp_path / "s", server.url, edit=lambda file: file["listen"].update(transport="grpcio")) as decisions:
+        url = f"http://127.0.0.1:{decisions.envoy('envoy')}/mcp"
+        headers = HEADERS | {"authorization": f"Bearer {decisions.token()}"}
+        call = {**CALL, "params": {"name": "read", "arguments": {"note": CARD}}}
+        answer = httpx.post(url, json=call, headers=headers)
+        assert answer.json()["result"]["content"][0]["text"] == "paid with [CARD]"
+        assert json.loads(server.received[0].body)["params"]["arguments"]["note"] == "[CARD]"
+        assert last_records(decisions, 2) == [("call", "sanitized"), ("result", "sanitized")]
+    server.close()
+
+
 def test_b8_a_stream_ends_when_its_judge_is_killed(tmp_path: Path) -> None:
     server = ToolServer()
     killed: queue.Queue[None] = queue.Queue()
