@@ -2,8 +2,7 @@
 
 Decides, part by part, whether a service with this configuration would start, answer and record, and what an operator
 should know although it would: modes that trust more than they must, and kinds of protection that are off. Must never
-change anything, show a token or a key, or count a part it could not look at as
-good.
+change anything, show a token or a key, or count a part it could not look at as good.
 
 Trusts the configuration's owner. Figures: `failure-matrix` (records stop at 95 % of the disk).
 """
@@ -168,11 +167,10 @@ def _token(subject: Subject) -> Iterator[Part]:
 
 
 def _development_token(issuer: Issuer) -> str:
-    folder = Path(issuer.jwks).parent
-    if issuer.issuer != development_issuer.ISSUER or not (folder / development_issuer.KEY_FILE).exists():
+    if issuer.issuer != development_issuer.ISSUER:
         return ""
-    signer = development_issuer.open_issuer(folder, issuer=issuer.issuer, audience=issuer.audience)
-    return signer.mint(agent="doctor", tenant=(issuer.tenants or ("doctor",))[0], ttl_s=60)
+    signer = development_issuer.read_issuer(Path(issuer.jwks).parent, audience=issuer.audience)
+    return signer.mint(agent="doctor", tenant=(issuer.tenants or ("doctor",))[0], ttl_s=60) if signer else ""
 
 
 def _records(subject: Subject) -> Iterator[Part]:

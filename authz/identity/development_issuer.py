@@ -98,6 +98,18 @@ def open_issuer(folder: Path, *, issuer: str = ISSUER, audience: str = AUDIENCE)
     return DevelopmentIssuer(key=key, jwks_path=jwks_path, issuer=issuer, audience=audience)
 
 
+def read_issuer(folder: Path, *, issuer: str = ISSUER, audience: str = AUDIENCE) -> DevelopmentIssuer | None:
+    """The issuer of `folder` where there is one; nothing is written.
+
+    Raises:
+        ConfigError: see `open_issuer`.
+    """
+    path = folder / KEY_FILE
+    if not path.exists():
+        return None
+    return DevelopmentIssuer(key=_key(path), jwks_path=folder / JWKS_FILE, issuer=issuer, audience=audience)
+
+
 def _key(path: Path) -> Ed25519PrivateKey:
     if not path.exists():
         _make_key(path)

@@ -1,0 +1,272 @@
+"""`init`, `lint`, `test`, `decide`, `doctor` and `token`: what they print, and with which code they end."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree as ET
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.unit.cli.conftest import Run
+
+ROOT = Path(__file__).resolve().parents[3]
+STARTER = ROOT / "bundles" / "starter"
+SECRET = "AKIAIOSFODNN7EXAMPLE"
+BAD = """package authz
+
+default decision := {"effect": "allow"}
+
+decision := {"effect": "deny", "reason": "r"} if input.agent.tenannt == "x"
+"""
+
+
+@pytest.fixture
+def policy(run: Run, tmp_path: Path) -> Path:
+    assert run("init", tmp_path / "policy").code == 0
+    return tmp_path / "policy"
+
+
+def call(tool: str, args: dict[str, Any], **envelope: Any) -> bytes:
+    message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": tool, "arguments": args}}
+    return json.dumps(message | envelope).encode()
+
+
+def pay(amount: float, recipient: str = "office-supplies") -> bytes:
+    return call("transfer_payment", {"recipient": recipient, "amount": amount, "currency": "EUR"})
+
+
+def test_a_new_policy_passes_lint_and_test_at_once(run: Run, policy: Path) -> None:
+    linted = run("lint", policy)
+    assert (linted.code, linted.out) == (0, "0 errors, 0 warnings\n")
+    tested = run("test", policy)
+    assert tested.code == 0
+    assert tested.out.endswith("passed\n")
+
+
+def test_a_new_policy_never_replaces_one(run: Run, policy: Path) -> None:
+    (policy / "data.yaml").write_text("mine: true\n")
+    again = run("init", policy)
+    assert (again.code, again.out) == (2, "")
+    assert (policy / "data.yaml").read_text() == "mine: true\n"
+
+
+def test_init_tells_what_it_wrote(run: Run, tmp_path: Path) -> None:
+    told = run("init", tmp_path / "p", "--output", "json").document()
+    assert all(Path(file).is_file() for file in told["files"])
+    assert (told["tools"], told["skipped"]) == ([], 0)
+
+
+def test_init_from_a_server_that_is_not_there_is_unavailable(run: Run, tmp_path: Path) -> None:
+    ended = run("init", tmp_path / "p", "--from", "http://127.0.0.1:1/mcp")
+    assert (ended.code, ended.out) == (3, "")
+    assert not (tmp_path / "p").exists()
+
+
+def test_lint_names_file_row_id_and_remedy(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "p.rego").write_text(BAD)
+    linted = run("lint", tmp_path)
+    assert linted.code == 1
+    assert f"{tmp_path}/p.rego:5:" in linted.out
+    assert "error unknown-input: undefined ref: input.agent.tenannt" in linted.out
+    assert "1 errors" in linted.out
+
+
+def test_lint_is_a_document_for_programs(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "p.rego").write_text(BAD.replace("tenannt", "tenant"))
+    report = run("lint", "--output", "json", tmp_path).document()
+    assert report["errors"] == 1
+    assert {finding["id"] for finding in report["findings"]} == {"default-allow", "missing-metadata"}
+    assert all(finding["remedy"] and finding["row"] for finding in report["findings"])
+
+
+def test_warnings_alone_do_not_fail_lint(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "p.rego").write_text("package authz\n\nshown := 1\n")
+    linted = run("lint", tmp_path)
+    assert (linted.code, "warning missing-metadata" in linted.out) == (0, True)
+
+
+def test_lint_reads_tables_too(run: Run, policy: Path) -> None:
+    (policy / "tests" / "slip.yaml").write_text("cases: [{name: n, call: {}, wnat: {}}]")
+    linted = run("lint", policy)
+    assert (linted.code, "decision-table" in linted.out) == (1, True)
+
+
+def test_lint_says_nothing_of_the_library_that_stands_beside(run: Run, policy: Path) -> None:
+    assert run("lint", "--output", "json", policy).document()["findings"] == []
+
+
+@pytest.mark.parametrize("name", ["lint", "test"])
+def test_a_path_that_is_not_there_is_a_usage_error(run: Run, name: str, tmp_path: Path) -> None:
+    ended = run(name, tmp_path / "nowhere")
+    assert (ended.code, ended.out) == (2, "")
+
+
+def test_a_failed_case_shows_what_was_wanted_and_what_came(run: Run, policy: Path) -> None:
+    (policy / "data.yaml").write_text("tenants: {acme: {grants: {}}}\nrisks: {}\n")
+    tested = run("test", policy)
+    assert tested.code == 1
+    assert "fail a granted tool may be called" in tested.out
+    assert 'effect: want "allow", got "deny"' in tested.out
+
+
+def test_a_pattern_chooses_tests_and_one_that_chooses_none_is_an_error(run: Run, policy: Path) -> None:
+    assert run("test", "--run", "stranger", policy).out == "1 passed\n"
+    assert run("test", "--run", "nothing at all", policy).code == 2
+    assert run("test", "--run", "(", policy).code == 2
+
+
+def test_results_of_tests_are_a_document_for_programs(run: Run, policy: Path) -> None:
+    report = run("test", "--output", "json", policy).document()
+    assert report["passed"] is True
+    assert {test["outcome"] for test in report["tests"]} == {"pass"}
+
+
+def test_results_of_tests_are_junit_for_continuous_integration(run: Run, policy: Path) -> None:
+    (policy / "tests" / "decisions.yaml").write_text(
+        "cases: [{name: 'a < b', call: {agent: eve, tool: t}, want: {effect: allow}}]"
+    )
+    (suite,) = ET.fromstring(run("test", "--output", "junit", policy).out)  # noqa: S314 - our own output
+    (failed,) = suite.findall("testcase[@name='a < b']/failure")
+    assert suite.get("failures") == "1"
+    assert failed.text == 'effect: want "allow", got "deny"'
+
+
+def test_coverage_names_rows_that_no_test_evaluates(run: Run, policy: Path) -> None:
+    (policy / "more.rego").write_text("package authz\n\n_never if {\n\tinput.agent.id == 1\n}\n")
+    assert "more.rego, not evaluated: rows 3" in run("test", "--coverage", policy).out
+
+
+def test_a_policy_that_does_not_compile_shows_every_problem(run: Run, policy: Path) -> None:
+    (policy / "policy.rego").write_text("package authz\n\na := nowhere\n\nb := nothing\n")
+    ended = run("test", policy)
+    assert (ended.code, ended.out) == (1, "")
+    assert "policy.rego:3" in ended.err
+    assert "policy.rego:5" in ended.err
+
+
+def decide(run: Run, body: bytes, *arguments: object, agent: str = "billing-agent") -> Any:
+    return run("decide", "--policy", STARTER, "--tenant", "acme", "--agent", agent, *arguments, "-", stdin=body)
+
+
+def test_an_allowed_call_exits_0_and_a_denied_one_1(run: Run) -> None:
+    assert decide(run, pay(5)).code == 0
+    assert decide(run, pay(50_000)).code == 1
+
+
+def test_a_denial_says_which_rule_decided_and_what_would_allow(run: Run) -> None:
+    told = decide(run, pay(50_000)).out
+    head, _, ways = told.partition("to be allowed")
+    assert "payment_over_limit" in head.partition("decided by:")[2]
+    assert 'arguments.number_within(input.args, "amount", 0, terms.limit)' in ways
+    assert "authzlib" not in told
+
+
+def test_the_library_is_told_of_when_asked(run: Run) -> None:
+    assert "authzlib" in decide(run, pay(5), "--verbose").out
+
+
+def test_an_approval_says_of_whom(run: Run) -> None:
+    ended = decide(run, pay(5_000))
+    assert (ended.code, "needs an approval by 1 of finance" in ended.out) == (1, True)
+
+
+def test_a_sanitized_call_runs_and_shows_what_is_redacted(run: Run) -> None:
+    mail = call("send_email", {"to": "a@acme.example", "subject": "s", "body": "SSN 123-45-6789"})
+    ended = decide(run, mail, agent="support-agent")
+    assert (ended.code, "redacts /body to [REDACTED:ssn]" in ended.out) == (0, True)
+
+
+def test_the_whole_decision_is_a_document(run: Run) -> None:
+    told = decide(run, pay(50_000), "--output", "json").document()
+    assert (told["effect"], told["reason"], told["rules"]) == ("deny", "payment_over_limit", ["payments"])
+    assert told["decided"]
+    assert told["ways"]
+
+
+def test_c9_a_message_that_the_service_refuses_is_refused_here(run: Run) -> None:
+    ended = decide(run, b'{"jsonrpc":"2.0","id":1,"id":2,"method":"tools/call","params":{"name":"x"}}')
+    assert (ended.code, "JSON_DUP_KEY" in ended.out) == (1, True)
+
+
+def test_a_message_of_the_stateless_revision_is_read_with_its_headers(run: Run) -> None:
+    meta = {"io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {}}
+    message = json.loads(pay(5))
+    message["params"]["_meta"] = meta
+    assert decide(run, json.dumps(message).encode()).code == 0
+
+
+def test_a_whole_policy_input_is_asked_as_it_is(run: Run) -> None:
+    asked = {
+        "version": 1,
+        "phase": "list",
+        "agent": {"id": "research-agent", "tenant": "acme", "subject": "s"},
+        "tool": {"server": "default", "name": "read_document", "protocol": "mcp", "method": "tools/list"},
+    }
+    assert decide(run, json.dumps(asked).encode()).code == 0
+
+
+@pytest.mark.parametrize(("path", "code"), [("/health", 0), ("/secret", 1)])
+def test_a_check_request_is_judged_as_opa_envoy_plugin_would(run: Run, path: str, code: int) -> None:
+    request = {"attributes": {"request": {"http": {"method": "GET", "path": path}}}}
+    arguments = ("--contract", "envoy", "--policy", ROOT / "bundles" / "envoy-compat")
+    assert run("decide", *arguments, "-", stdin=json.dumps(request).encode()).code == code
+
+
+@pytest.mark.parametrize("body", [b"", b"no", b"[]", b'{"attributes": {"request": 7}}'])
+def test_what_is_no_call_is_a_usage_error(run: Run, body: bytes) -> None:
+    arguments = ("--contract", "envoy", "--policy", ROOT / "bundles" / "envoy-compat")
+    ended = run("decide", *arguments, "-", stdin=body)
+    assert (ended.code, ended.out) == (2, "")
+
+
+def test_an_error_never_repeats_the_call(run: Run) -> None:
+    assert SECRET not in decide(run, f'{{"{SECRET}": "{SECRET}'.encode()).err
+
+
+def doctor(run: Run, tmp_path: Path, *arguments: object) -> Any:
+    listen = ("--listen", f"unix://{tmp_path}/authz.sock", "--diagnostics", "127.0.0.1:0")
+    return run("doctor", "--state", tmp_path / "state", *listen, *arguments)
+
+
+@pytest.fixture
+def token(run: Run, tmp_path: Path) -> str:
+    minted = run("token", "--agent", "ann", "--tenant", "acme", "--state", tmp_path / "state")
+    assert minted.out.count("\n") == 1
+    return minted.out.strip()
+
+
+def test_doctor_takes_the_flags_of_serve(run: Run, tmp_path: Path, token: str) -> None:
+    assert token
+    report = doctor(run, tmp_path, "--policy", STARTER, "--output", "json")
+    assert (report.code, report.document()["ready"]) == (0, True)
+
+
+def test_doctor_tries_a_token_and_never_shows_it(run: Run, tmp_path: Path, token: str) -> None:
+    (tmp_path / "token").write_text(f"{token}\n")
+    told = doctor(run, tmp_path, "--policy", STARTER, "--token-file", tmp_path / "token")
+    assert "accepted: agent ann of tenant acme" in told.out
+    assert token not in told.out + told.err
+
+
+def test_a_token_in_place_of_its_file_is_not_repeated(run: Run, tmp_path: Path, token: str) -> None:
+    ended = doctor(run, tmp_path, "--token-file", token)
+    assert (ended.code, token in ended.err) == (2, False)
+
+
+def test_doctor_exits_1_for_what_is_broken_and_3_for_what_is_away(run: Run, tmp_path: Path, token: str) -> None:
+    assert token
+    broken = doctor(run, tmp_path, "--policy", tmp_path / "nowhere")
+    assert (broken.code, "failed" in broken.out) == (1, True)
+    away = doctor(run, tmp_path, "--opa-url", "http://127.0.0.1:1")
+    assert (away.code, "unavailable" in away.out) == (3, True)
+
+
+def test_a_variable_is_a_flag_for_doctor_too(
+    run: Run, tmp_path: Path, token: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert token
+    monkeypatch.setenv("AUTHZ_POLICY", str(STARTER))
+    assert doctor(run, tmp_path).code == 0
