@@ -76,6 +76,11 @@ _BY_CODE: Final = {
     "load_error": Rule("load", Severity.ERROR, "every file must be readable, and no two may set the same data"),
     "default_allow": Rule("default-allow", Severity.ERROR, "let the default deny, and prove each allow"),
     "allow_by_absence": Rule("allow-by-absence", Severity.ERROR, "prove the allow by a condition of its own"),
+    "unequal_to_some": Rule(
+        "unequal-to-some", Severity.ERROR, "write `not x in xs` for none of them, `some y in xs` and `x != y` for one"
+    ),
+    "vacuous_every": Rule("vacuous-every", Severity.ERROR, "ask for an element too, such as count(xs) > 0"),
+    "negated_set": Rule("negated-set", Severity.ERROR, "write count(xs) == 0, or ask for one element"),
     "undecidable_builtin": Rule("undecidable-builtin", Severity.WARNING, "take what it tells from the input"),
     "missing_metadata": Rule(
         "missing-metadata", Severity.WARNING, "say what it decides in a METADATA block, or begin its name with _"

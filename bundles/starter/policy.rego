@@ -107,7 +107,14 @@ _sensitive := detectors.secrets | {"payment_card", "iban", "ssn"}
 outcomes contains {"effect": "allow", "rule": "results", "reason": "result_of_judged_call"} if {
 	input.phase == "result"
 	_tenant
+	_judged
 }
+
+_judged if _granted
+
+_judged if _names_only
+
+_judged if input.tool.method == "resources/read"
 
 outcomes contains {
 	"effect": "sanitize",

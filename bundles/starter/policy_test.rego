@@ -205,6 +205,11 @@ test_fail_g4_a_missing_field_widens_no_redaction if {
 	_widened_by_removal(mailing({"body": "4111 1111 1111 1111"})) == {["args", "body"]}
 }
 
+test_fail_g4_a_missing_field_widens_no_result_of_another_tool if {
+	request := object.union(returning({"content": []}), {"tool": {"name": "delete_records"}})
+	_widened_by_removal(request) == set()
+}
+
 test_fail_g4_a_missing_field_widens_no_refused_result if {
 	_widened_by_removal(returning({"123-45-6789": 1})) == {["result"], ["result", "123-45-6789"]}
 }

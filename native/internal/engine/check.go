@@ -31,7 +31,7 @@ func Check(options CheckOptions) ([]Problem, error) {
 	if compiler.Compile(loaded.modules); compiler.Failed() {
 		return problems(compiler.Errors), nil
 	}
-	found, err := advice(loaded.modules)
+	found, err := advice(loaded.modules, compiler)
 	return append(found, undecidableCalls(compiler.Modules)...), err
 }
 
