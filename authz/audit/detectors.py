@@ -34,8 +34,8 @@ _SECRET_NAME: Final = (
 )
 
 
-LONGEST_CARD: Final = 19
-"""Digits of a card's number: ISO/IEC 7812-1."""
+SHORTEST_CARD, LONGEST_CARD = 13, 19
+"""Digits of a card's number: the shortest in use, and the most that ISO/IEC 7812-1 allows."""
 
 
 class Span(NamedTuple):
@@ -104,8 +104,10 @@ def _digits(text: bytes, run: Span, effort: Effort) -> Iterator[Span]:
 
 def _social_security(text: bytes, groups: list[Span]) -> Span | None:
     """Area, group and serial as the SSA issues them: none all zero, area not 666."""
+    if [group.end - group.start for group in groups] != [3, 2, 4]:
+        return None
     area, *rest = (text[group.start : group.end] for group in groups)
-    if [len(area), *map(len, rest)] != [3, 2, 4] or area in {b"000", b"666"} or rest[0] == b"00" or rest[1] == b"0000":
+    if area in {b"000", b"666"} or rest[0] == b"00" or rest[1] == b"0000":
         return None
     return Span(groups[0].start, groups[-1].end, "us_ssn")
 
@@ -113,11 +115,13 @@ def _social_security(text: bytes, groups: list[Span]) -> Span | None:
 def _payment_card(text: bytes, groups: list[Span]) -> Span | None:
     """The longest number from the first group on that has a brand's prefix and length and passes Luhn."""
     digits, found = b"", None
+    if text[groups[0].start] not in _BRANDS:
+        return None
     for group in groups:
         digits += text[group.start : group.end]
         if len(digits) > LONGEST_CARD:
             break
-        if _CARD.fullmatch(digits) and luhn(digits):
+        if len(digits) >= SHORTEST_CARD and _CARD.fullmatch(digits) and luhn(digits):
             found = Span(groups[0].start, group.end, "payment_card")
     return found
 
@@ -167,6 +171,8 @@ _ACCOUNT_DIGITS: Final = {
     ord(character): b"%d" % int(character, 36) for character in string.digits + string.ascii_uppercase
 }
 
+_BRANDS: Final = b"23456"
+"""What the numbers of `_CARD` begin with."""
 # Python's own engine: these are linear too, and a call of it costs a tenth of one into RE2 on a few digits.
 _DIGIT_GROUP: Final = re.compile(rb"[0-9]+")
 _CARD: Final = re.compile(

@@ -43,8 +43,6 @@ PRUNED_LEVELS: Final = 8
 """Levels at which a part without secrets is passed by whole; deeper, looking again at each level would add up."""
 SHORTEST_TEXT: Final = 6
 """Characters; `a@b.co` is the shortest text that a detector takes."""
-SHORTEST_CARD: Final = 13
-"""Digits."""
 _ENCODED: Final = ("rawBody", "raw_body")
 """Where contract `envoy` has a body in base64."""
 
@@ -222,7 +220,7 @@ class _Walk:
         digits = str(int(number) if whole else number)
         if secret:
             return self._replace(number, self.masker.marker("secret", digits.encode()), at)
-        if not whole or len(digits) < SHORTEST_CARD:
+        if not whole or len(digits) < detectors.SHORTEST_CARD:
             return number
         masked = self.masker.text(digits, self.effort)
         return number if masked == digits else self._replace(number, masked, at)
