@@ -177,7 +177,7 @@ func TestAnArchiveThatUnpacksToTooMuchIsRefusedBeforeItIsParsed(t *testing.T) {
 	for i := range 3 {
 		files[fmt.Sprintf("%d.rego", i)] = strings.Repeat("#", maxFileBytes-1)
 	}
-	if _, err := NewCache().Open(Options{Archive: archive(t, files), Contract: Agent}); code(err) != "invalid_policy" {
+	if _, err := NewCache().Open(Options{Archive: archive(t, files), Contract: Agent}); code(err) != "size" {
 		t.Fatal(err)
 	}
 }
