@@ -53,7 +53,7 @@ def up(
 ) -> None:
     """Run until Ctrl-C. The one line on stdout says where everything is."""
     stopping = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):  # a closed terminal must not leave Envoy behind
         signal.signal(number, lambda *_: stopping.set())
     host, port = _address(listen)
     program = find_envoy(envoy)

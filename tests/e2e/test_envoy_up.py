@@ -129,7 +129,7 @@ def ask(running: Up, path: str = "/v1/accounts") -> int:
     return httpx.get(base + path, headers=headers, timeout=PATIENCE_S).status_code
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_k1_k3_a_killed_service_is_back_within_seconds_and_the_end_is_clean(
     tmp_path: Path, tools: ToolServer, number: signal.Signals
 ) -> None:
@@ -147,6 +147,19 @@ def test_k1_k3_a_killed_service_is_back_within_seconds_and_the_end_is_clean(
         assert running.process.wait(PATIENCE_S) == 0
     assert all(is_gone(child) for child in children)
     assert not list(tmp_path.rglob("*.sock"))
+
+
+def test_a20_a_larger_body_limit_holds_all_the_way(tmp_path: Path, tools: ToolServer) -> None:
+    tools.respond = respond_json({"jsonrpc": "2.0", "id": 1, "result": {}})
+    with up(tmp_path / "state", tools.url, "--max-body", str(1 << 20)) as running:
+        headers = {"authorization": f"Bearer {running.token()}", "mcp-protocol-version": "2025-11-25"}
+        statuses = []
+        for size in (300_000, 1 << 20, 3 << 20):  # the service's default is 262144
+            call = {"name": "read", "arguments": {"text": "x" * size}}
+            body = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": call}
+            statuses.append(httpx.post(running.url, json=body, headers=headers, timeout=PATIENCE_S).status_code)
+    assert statuses == [200, 413, 413]
+    assert len(tools.received) == 1
 
 
 def authz_up(state: Path, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
