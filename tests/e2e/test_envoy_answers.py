@@ -15,6 +15,7 @@ import pytest
 from tests.e2e.stack import (
     PATIENCE_S,
     ToolServer,
+    eventually,
     respond_bytes,
     respond_json,
     service,
@@ -156,6 +157,11 @@ def test_the_grpcio_transport_carries_out_the_same(tmp_path: Path) -> None:
     server.close()
 
 
+def _unless_refused(answer: httpx.Response) -> httpx.Response | None:
+    """An answer that passed; Envoy may still refuse for the moments in which it connects again."""
+    return None if answer.status_code == 503 else answer
+
+
 def test_b8_a_stream_ends_when_its_judge_is_killed(tmp_path: Path) -> None:
     server = ToolServer()
     killed: queue.Queue[None] = queue.Queue()
@@ -182,7 +188,15 @@ def test_b8_a_stream_ends_when_its_judge_is_killed(tmp_path: Path) -> None:
             pytest.raises(httpx.RemoteProtocolError),
         ):
             received.extend(kill_then_read_on(answer.iter_text()))
+        arrived = len(server.received)
         assert httpx.post(url, json=CALL, headers=headers).status_code == 503
+        assert len(server.received) == arrived
+        # Its successor knows nothing of that stream, and serves new calls as soon as it is ready.
+        server.respond = respond_json(RESULT)
+        decisions.program.stop()
+        decisions.program.start()
+        answer = eventually(lambda: _unless_refused(httpx.post(url, json=CALL, headers=headers)))
+        assert "[CARD]" in answer.text
     server.close()
     assert "[CARD]" in received[0]
     assert CARD not in "".join(received)
