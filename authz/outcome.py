@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 EXT_PROC: Final = "authz.ext_proc"
 """Envoy's context extension that promises an ext_proc filter behind this check (contracts §3)."""
 NOTIFICATION_STATUS: Final = 403
+STREAM_STATUS: Final = 405
+STREAM_METHODS: Final = ("stream/open", "session/delete")
+"""How a legacy MCP GET and DELETE stand in policy input (contracts §3)."""
 
 
 @dataclass(slots=True)
@@ -159,6 +162,9 @@ def _refusal_status(course: Course, verdict: Verdict) -> int:
     # A notification has no response that could carry an error (contracts §6).
     if course.route is None or (course.call is not None and course.call.notification):
         return NOTIFICATION_STATUS
+    # MCP 2025-11-25, Streamable HTTP: a GET is answered by a stream or by 405; on 200 clients reconnect for ever.
+    if course.call is not None and course.call.tool.method in STREAM_METHODS:
+        return STREAM_STATUS
     return course.route.refusal_status
 
 

@@ -159,6 +159,13 @@ def test_a_refused_notification_is_answered_403() -> None:
     assert decide(bench).decision.http_status == 403
 
 
+@pytest.mark.parametrize("method", ["stream/open", "session/delete"])
+def test_a_refused_get_or_delete_is_405_so_that_clients_do_not_reconnect(method: str) -> None:
+    bench = with_answer({"effect": "deny"})
+    bench.front.what = replace(CALL, tool=replace(CALL.tool, name="", method=method), message_id=None)
+    assert decide(bench).decision.http_status == 405
+
+
 @pytest.mark.parametrize("effect", [{"effect": "deny"}, SANITIZE, {"effect": "approval_needed"}])
 def test_flag_mode_lets_a_refusal_run_and_marks_it(effect: Json) -> None:
     decision = decide(with_answer({**effect, "mode": "flag"})).decision
