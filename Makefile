@@ -12,7 +12,7 @@ each-bundle = @for bundle in bundles/*/; do $(BIN)/opa $(1) --schema rego/schema
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test bench build lint format lock clean bootstrap \
+.PHONY: help demo test bench build lint format docs lock clean bootstrap \
 	check-format check-style check-types check-layers check-rego check-go test-rego test-go test-python
 
 help: ## list the targets
@@ -38,6 +38,9 @@ format: bootstrap ## rewrite Python, Rego and Go sources in their standard form
 	@$(BIN)/ruff format --quiet .
 	@$(BIN)/opa fmt --write $(REGO)
 	@$(GO) gofmt -w native
+
+docs: bootstrap ## write docs/reference from the code
+	@$(BIN)/python -m tools.reference
 
 lock: bootstrap ## pin the dependencies again; UPGRADE=1 takes the newest
 	$(COMPILE) pyproject.toml -o requirements/runtime.txt

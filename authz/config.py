@@ -69,7 +69,7 @@ class Listen(Group):
     diagnostics: str = "127.0.0.1:8282"
     """Address of /metrics, /healthz and /readyz; empty switches it off."""
     socket_mode: Annotated[int, Field(ge=0, le=0o777)] = 0o660
-    """Permissions of a Unix socket."""
+    """Permissions of a Unix socket, written 0660."""
     transport: Literal["native", "grpcio"] = "native"
     """`native` is grpc-go inside the extension; `grpcio` runs the same code under grpc.server."""
     tls: Tls | None = None
@@ -88,7 +88,7 @@ class Listen(Group):
 
 
 class Route(Group):
-    """One path that agents may call, and what stands behind it (contracts §3)."""
+    """One path that agents may call, and what stands behind it."""
 
     path: str | None = None
     """Exact raw path without the query; nothing is normalised."""
@@ -97,6 +97,7 @@ class Route(Group):
     host: str | None = None
     """Only for this `:authority`; compared in lower case."""
     protocol: Protocol = Protocol.MCP
+    """What is spoken there; `proxy` takes CONNECT."""
     server: str = ""
     """`tool.server` in policy input; empty means the service's `policy.server`."""
     methods: tuple[str, ...] = ()
@@ -108,6 +109,7 @@ class Route(Group):
     origins: tuple[str, ...] = ()
     """Values of `Origin` that are taken; a request without `Origin` is not a browser's and passes."""
     max_body_bytes: Bytes = 256 * KIB
+    """Largest body on this route."""
     ext_proc: bool = False
     """ext_proc stands behind this route's ext_authz, so sanitize can be applied."""
     resource: str = ""
@@ -227,7 +229,9 @@ class Telemetry(Group):
     traces: Path | None = None
     """Also append spans to this file, one OTLP JSON object a line."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least that is logged; debug shows what policies print."""
     service_name: str = "authz"
+    """`service.name` of spans."""
 
 
 class Limits(Group):
@@ -240,6 +244,7 @@ class Limits(Group):
     max_message_bytes: Bytes = 8 * KIB * KIB
     """Largest gRPC message; above every body limit on purpose (A20)."""
     json_depth: Annotated[int, Field(ge=2, le=128)] = 32
+    """Deepest nesting in one body."""
     json_keys: Annotated[int, Field(ge=16)] = 10_000
     """Keys and items in one body."""
     json_string_bytes: Bytes = 256 * KIB
@@ -247,38 +252,53 @@ class Limits(Group):
     token_cache: Annotated[int, Field(ge=0, le=1_000_000)] = 10_000
     """Verified tokens kept, by SHA-256."""
     leeway_s: Annotated[float, Field(ge=0, le=60)] = 30.0
+    """By how much an issuer's clock may differ from ours."""
     token_lifetime_s: Annotated[float, Field(gt=0, le=900)] = 900.0
+    """Longest time between a token's `iat` and `exp`."""
     jwks_stale_s: Annotated[float, Field(ge=0, le=3600)] = 3600.0
     """How long keys are used after the last good fetch."""
     jwks_refresh_s: Seconds = 300.0
+    """How often keys behind a URL are fetched."""
     stuck_calls: Annotated[int, Field(ge=1)] = 32
     """Callbacks past their deadline before health goes NOT_SERVING."""
     connections: Annotated[int, Field(ge=1)] = 20_000
+    """Open connections."""
     streams: Annotated[int, Field(ge=1)] = 1_000
     """Concurrent calls on one connection."""
     drain_s: Seconds = 5.0
+    """Longest wait for calls in flight when the service stops."""
 
 
 class Control(Group):
     """The control plane this sidecar belongs to; filled by a later release."""
 
     url: str = ""
+    """Its address; empty means none."""
 
 
 class Config(Group):
     """Everything, verified."""
 
     version: Literal[1] = 1
+    """Of this file's form."""
     listen: Listen = Listen()
+    """Where the service answers."""
     routes: tuple[Route, ...] = ()
     """Empty means `/mcp` is MCP under contract `agent`, and no route checks under contract `envoy`."""
     issuers: tuple[Issuer, ...] = ()
+    """Whose tokens are taken; at least one under contract `agent`."""
     policy: Policy = Policy()
+    """Which policy answers."""
     revocation: Revocation = Revocation()
+    """Where kills come from."""
     audit: Audit = Audit()
+    """The record of each decision."""
     telemetry: Telemetry = Telemetry()
+    """Spans, metrics and logs."""
     limits: Limits = Limits()
+    """Bounds."""
     control: Control = Control()
+    """The control plane."""
 
     def verify(self) -> None:
         """Refuse to serve without the material that decisions rest on.
