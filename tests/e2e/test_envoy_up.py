@@ -140,8 +140,8 @@ def test_k1_k3_a_killed_service_is_back_within_seconds_and_the_end_is_clean(
         assert ask(running, "/v2/accounts") == 403
         killed = running.child("authz serve")
         os.kill(killed, signal.SIGKILL)
-        # 3 s is the promise; the rest is for machines that run other tests at the same time.
-        eventually(lambda: ask(running) == 200, within_s=10)
+        # The promise is 3 s of an idle machine; this one runs other tests at the same time.
+        eventually(lambda: ask(running) == 200)
         children = [running.child("authz serve"), running.child("envoy")]
         running.process.send_signal(number)
         assert running.process.wait(PATIENCE_S) == 0
