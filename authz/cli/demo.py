@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from authz.cli.output import Output, OutputOption
 from authz.cli.state import StateOption, state_folder
 from authz.errors import ConfigError
 from authz.policy.sources import existing
@@ -36,7 +37,7 @@ def demo(
         list[Path] | None, typer.Option(help="Instead of the starter policy, whose promises are shown; repeatable.")
     ] = None,
     state: StateOption = None,
-    output: Annotated[str, typer.Option(help="table | json")] = "table",
+    output: OutputOption = Output.TABLE,
 ) -> None:
     """Start an MCP server, Envoy and the decision service; send calls; show both ends. Exit 1 on a broken promise."""
     try:

@@ -25,7 +25,7 @@ Examples:
 
   authz test policy/
 
-  authz test --run payment --coverage bundles/starter
+  authz test --run approval --coverage bundles/starter
 
   authz test --policy bundles/starter tests/cases/starter.yaml
 
