@@ -16,7 +16,7 @@ from urllib.parse import quote
 import orjson
 from google.protobuf.struct_pb2 import Struct
 
-from authz.edge import plan, wire
+from authz.edge import wire
 from authz.identity.trusted_peer import headers_to_remove
 from authz.model import NO_HEADER_CHANGES, Effect
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from authz.config import Route
-    from authz.model import Check, Decision, HeaderChanges, JsonObject, JsonValue, Principal
+    from authz.model import Check, Decision, HeaderChanges, JsonObject, JsonValue, Principal, ToolCall, Verdict
     from authz.reasons import Reason
 
 PERMISSION_DENIED: Final = 7
@@ -115,7 +115,7 @@ class Replies:
         strings = {"decision_id": decision.id, "body_sha256": call.body_sha256 if call is not None else ""}
         true = []
         if decision.enforced is Effect.SANITIZE and call is not None and decision.verdict is not None:
-            strings["redaction_plan"] = plan.encode(call, decision.verdict)
+            strings["redaction_plan"] = _plan(call, decision.verdict)
             true.append("sanitize_request")
         if decision.inspect_response:
             true.append("inspect_response")
@@ -131,6 +131,15 @@ def _common_metadata(
     if principal is not None:
         strings |= {"tenant": principal.tenant, "agent": principal.agent, "session": principal.session}
     return wire.struct(strings | dict(zip(("tool", "server"), tool, strict=True)))
+
+
+def _plan(call: ToolCall, verdict: Verdict) -> str:
+    """What will be redacted, for access logs: places and patterns, never a value.
+
+    ext_proc takes the plan from this process's own memory; this copy decides nothing.
+    """
+    rows = [{"path": r.path, "replacement": r.replacement, "pattern": r.pattern} for r in verdict.redactions]
+    return orjson.dumps({"base": call.args_pointer, "redactions": rows, "mirrors": dict(call.mirrors)}).decode()
 
 
 def fallback(reason: Reason) -> bytes:
