@@ -31,6 +31,8 @@ RSA_BITS: Final = range(2048, 8192 + 1)
 """RFC 7518 section 3.3 sets the floor; the ceiling bounds the cost of one verification."""
 RSA_EXPONENTS: Final = range(2**16 + 1, 2**32, 2)
 """FIPS 186-5 section 5.1: odd and above 2^16. The ceiling is for cost; published keys use 65537."""
+ROCA_PRIMES: Final = tuple(n for n in range(3, 168, 2) if all(n % d for d in range(3, n, 2)))
+"""The small primes by which moduli of CVE-2017-15361 are told; a good one passes all by chance once in 2^27."""
 _P256_OCTETS: Final = 32
 _PRIVATE_MEMBERS: Final = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
 
@@ -125,7 +127,13 @@ def _rsa(entry: JsonObject) -> PublicKey:
         raise ValueError("the RSA modulus is even, or not 2048 to 8192 bits long")
     if exponent not in RSA_EXPONENTS:
         raise ValueError("the RSA exponent is even or out of range")
+    if all(modulus % prime in powers for prime, powers in _ROCA.items()):
+        raise ValueError("the RSA modulus was made by a generator whose keys can be factored (CVE-2017-15361)")
     return RSAPublicNumbers(exponent, modulus).public_key()
+
+
+_ROCA: Final = {prime: {pow(65537, times, prime) for times in range(prime)} for prime in ROCA_PRIMES}
+"""That generator's moduli are powers of 65537 modulo every small prime."""
 
 
 _KINDS: Final[dict[str, tuple[Callable[[JsonObject], PublicKey], tuple[str, ...]]]] = {

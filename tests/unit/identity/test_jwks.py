@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import pytest
@@ -143,3 +144,14 @@ def test_d13_what_is_not_a_key_set_is_refused_whole(octets: bytes) -> None:
 
 def test_a_hundred_keys_are_taken() -> None:
     assert len(key_set(*[signing_key("EdDSA").jwk(str(serial)) for serial in range(100)]).keys) == 100
+
+
+def test_d13_a_modulus_that_can_be_factored_is_refused() -> None:
+    # A power of 65537 modulo each small prime, as that generator's are: made by the Chinese remainder theorem alone.
+    product = math.prod(jwks.ROCA_PRIMES)
+    factorable = pow(65537, 5, product) + product * ((1 << 2047) // product + 1)
+    factorable += product * (1 - factorable % 2)
+    (rejected,) = key_set(bent(RSA, n=number(factorable))).rejected
+    assert "CVE-2017-15361" in rejected.why
+    (neighbour,) = key_set(bent(RSA, n=number(factorable + 2))).keys
+    assert neighbour.algorithm == "RS256"
