@@ -20,7 +20,7 @@ from authz.model import Protocol
 from authz.policy.sources import existing
 from authz.proxy.configuration import Plan, upstream
 from authz.proxy.programs import find_envoy, refuse_untested
-from authz.proxy.stack import Stack, ca_bundle, free_address, refuse_busy, socket_folder
+from authz.proxy.stack import Stack, ca_bundle, free_address, refuse_busy, socket_folder, sole_use
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -64,7 +64,7 @@ def up(
     refuse_busy(host, port)
     folder = state_folder(state).resolve()
     issuer = open_issuer(folder)
-    with socket_folder(folder) as sockets:
+    with sole_use(folder), socket_folder(folder) as sockets:
         plan = Plan(
             policy=existing(policy),
             upstream=upstream(url),

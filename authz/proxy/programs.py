@@ -68,7 +68,7 @@ class Program:
         with self.log_file.open("ab" if len(self.starts) > 1 else "wb") as output:
             # A process group of its own: Ctrl-C reaches us alone, and we end the children in order.
             self._process = subprocess.Popen(  # noqa: S603 - our own programs, no shell
-                self.command,
+                [sys.executable, "-m", "authz.proxy.tied", str(os.getpid()), *self.command],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

@@ -10,12 +10,14 @@ Trusts the state folder, which is its owner's alone.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import logging
 import shutil
 import socket
 import ssl
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -67,6 +69,9 @@ class Stack:
         try:
             self._service.start()
             self._envoy.start()
+            # A port that was chosen for us is ours from now on, also when Envoy is started again.
+            self._plan = replace(self._plan, port=self._port())
+            self._write()
         except BaseException:
             self.stop()
             raise
@@ -99,9 +104,10 @@ class Stack:
     def ready(self) -> dict[str, Any]:
         """What to tell whoever started it (contracts §2)."""
         plan = self._plan
+        host = f"[{plan.host}]" if ":" in plan.host else plan.host
         return {
             "ready": True,
-            "url": f"http://{self._address()}{plan.upstream.path}",
+            "url": f"http://{host}:{plan.port}{plan.upstream.path}",
             "issuer": plan.issuer,
             "jwks": str(plan.jwks),
             "diagnostics": f"http://{plan.diagnostics}",
@@ -110,15 +116,14 @@ class Stack:
             "state": str(plan.state),
         }
 
-    def _address(self) -> str:
-        """Where Envoy listens, with the port it was given."""
+    def _port(self) -> int:
+        """Where Envoy listens."""
         listeners = json.loads(answers("/listeners?format=json", self._plan.admin) or b"{}")
         try:
-            address = listeners["listener_statuses"][0]["local_address"]["socket_address"]
+            port: int = listeners["listener_statuses"][0]["local_address"]["socket_address"]["port_value"]
         except (KeyError, IndexError):
             raise ProgramError("Envoy does not listen", remedy=self._envoy.tail()) from None
-        host = f"[{address['address']}]" if ":" in address["address"] else address["address"]
-        return f"{host}:{address['port_value']}"
+        return port
 
     def _write(self) -> None:
         plan = self._plan
@@ -135,6 +140,21 @@ def _start_again(program: Program) -> None:
         # What ends it at once may be over at its next start: a policy that crashed it twice is not opened again.
         if program.is_alive() or program.is_given_up():
             raise
+
+
+@contextlib.contextmanager
+def sole_use(state: Path) -> Iterator[None]:
+    """Hold the folder: a second `authz up` in it would take the first one's sockets and configuration away.
+
+    Raises:
+        ConfigError: another one holds it.
+    """
+    with (state / "up.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(f"another `authz up` runs in {state}", remedy="give this one another --state") from None
+        yield
 
 
 def refuse_busy(host: str, port: int) -> None:

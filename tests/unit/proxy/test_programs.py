@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
 import sys
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ from authz.proxy.programs import (
     line_of,
     refuse_untested,
 )
-from authz.proxy.stack import free_address, refuse_busy, socket_folder
+from authz.proxy.stack import free_address, refuse_busy, socket_folder, sole_use
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -158,3 +159,21 @@ def test_a_long_state_folder_gets_its_sockets_elsewhere(tmp_path: Path) -> None:
         assert len(bytes(elsewhere)) < 60
         assert elsewhere.stat().st_mode & 0o077 == 0
     assert not elsewhere.exists()
+
+
+def tied(parent: int, *command: str) -> None:
+    subprocess.run([sys.executable, "-m", "authz.proxy.tied", str(parent), *command], check=True)
+
+
+def test_a_program_whose_starter_is_gone_does_not_begin(tmp_path: Path) -> None:
+    tied(os.getppid(), sys.executable, "-c", f"open({str(tmp_path / 'begun')!r}, 'w')")
+    assert not (tmp_path / "begun").exists()
+    tied(os.getpid(), sys.executable, "-c", f"open({str(tmp_path / 'begun')!r}, 'w')")
+    assert (tmp_path / "begun").exists()
+
+
+def test_a_state_folder_has_one_user_at_a_time(tmp_path: Path) -> None:
+    with sole_use(tmp_path), pytest.raises(ConfigError, match="another"), sole_use(tmp_path):
+        pass
+    with sole_use(tmp_path):
+        pass
