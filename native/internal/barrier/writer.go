@@ -16,9 +16,7 @@ func (l *Log) write() {
 	for {
 		batch, wait, closing := l.ready(time.Now())
 		if len(batch) > 0 || l.owes() && time.Now().After(l.retryAt) {
-			began := time.Now()
 			l.commit(batch)
-			l.rest(began, len(batch))
 			continue
 		}
 		if closing {
@@ -33,17 +31,6 @@ func (l *Log) write() {
 		case <-l.wake:
 		case <-timer.C:
 		}
-	}
-}
-
-// pace is how long one sync is the newest while calls come side by side.
-const pace = time.Millisecond
-
-// rest lets records gather for the next sync. A sync costs more CPU than a decision's engine, so calls that come side by
-// side share one; a batch of one has nobody to wait for, and a lone caller never pays.
-func (l *Log) rest(began time.Time, batch int) {
-	if batch > 1 && l.options.Sync != "none" {
-		time.Sleep(pace - time.Since(began))
 	}
 }
 
