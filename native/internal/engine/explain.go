@@ -48,7 +48,7 @@ type Cost struct {
 
 // Explain evaluates with tracing on and without the index, so that rules which could not hold show why.
 func (q *Query) Explain(input []byte, deadline time.Duration) (*Explanation, error) {
-	value, err := parseInput(input)
+	value, err := parseInput(input, q.policy.seen)
 	if err != nil {
 		return nil, err
 	}

@@ -14,32 +14,55 @@ const maxInputDepth = 1000
 
 var decoders = sync.Pool{New: func() any { return &inputDecoder{Decoder: jsontext.NewDecoder(bytes.NewReader(nil))} }}
 
-// The names that inputs have under either contract, and words that most hold, as terms that are made once.
-func init() {
-	ast.InternStringTerm(
-		"version", "phase", "call", "list", "result", "agent", "id", "tenant", "session", "subject", "scopes", "parents",
-		"tool", "server", "name", "protocol", "mcp", "http", "method", "tools/call", "capabilities", "connector", "pinned",
-		"digest", "host", "path", "query", "headers", "source", "address", "principal", "idempotency_key", "size_bytes",
-		"facts", "budgets", "approval", "time", "rfc3339", "unix_ns", "args",
-		"attributes", "request", "destination", "socketAddress", "portValue", "rawBody", "scheme", "size", "parsed_path",
-		"parsed_query", "parsed_body", "truncated_body", "metadataContext", "jsonrpc", "params", "arguments",
-	)
+// view is what a policy can see of one value of its input: all of it, or what stands under the names it spells out.
+// What no rule reads is checked to be JSON and made no value of: most of an input is there for other policies.
+type view struct {
+	name  *ast.Term
+	whole bool
+	under map[string]*view
+}
+
+var everything = &view{whole: true}
+
+// newView joins what the references reach.
+func newView(references []Reference) *view {
+	root := &view{}
+	for _, reference := range references {
+		root.add(reference.Path)
+	}
+	return root
+}
+
+func (v *view) add(path []string) {
+	if len(path) == 0 {
+		v.whole = true
+		return
+	}
+	if v.under == nil {
+		v.under = map[string]*view{}
+	}
+	if v.under[path[0]] == nil {
+		v.under[path[0]] = &view{name: ast.StringTerm(path[0])}
+	}
+	v.under[path[0]].add(path[1:])
 }
 
 // inputDecoder builds Rego values straight from JSON text. OPA's own way makes Go values first, of which nothing is kept.
 type inputDecoder struct {
 	*jsontext.Decoder
 	reader bytes.Reader
+	// pairs is a stack: the members, so far, of every object that is open.
+	pairs [][2]*ast.Term
 }
 
-// parseInput reads the input document. It was written by our own side from bytes that were judged before, so a
-// document that does not parse is a bug, never a caller's mistake.
-func parseInput(input []byte) (ast.Value, error) {
+// parseInput reads what is seen of the input document. It was written by our own side from bytes that were judged
+// before, so a document that does not parse is a bug, never a caller's mistake.
+func parseInput(input []byte, seen *view) (ast.Value, error) {
 	decoder := decoders.Get().(*inputDecoder)
 	defer decoders.Put(decoder)
 	decoder.reader.Reset(input)
 	decoder.Reset(&decoder.reader)
-	term, err := decoder.term(0)
+	term, err := decoder.term(0, seen)
 	if err != nil {
 		return nil, &Error{Code: "input", Message: "the input is not JSON"}
 	}
@@ -49,7 +72,7 @@ func parseInput(input []byte) (ast.Value, error) {
 	return term.Value, nil
 }
 
-func (d *inputDecoder) term(depth int) (*ast.Term, error) {
+func (d *inputDecoder) term(depth int, seen *view) (*ast.Term, error) {
 	token, err := d.ReadToken()
 	if err != nil || depth > maxInputDepth {
 		return nil, io.ErrUnexpectedEOF
@@ -60,20 +83,21 @@ func (d *inputDecoder) term(depth int) (*ast.Term, error) {
 	case 't', 'f':
 		return ast.InternedTerm(token.Bool()), nil
 	case '"':
-		return ast.InternedTerm(token.String()), nil
+		return ast.StringTerm(token.String()), nil
 	case '0':
 		return ast.NewTerm(ast.Number(token.String())), nil
 	case '[':
 		return d.array(depth)
 	default:
-		return d.object(depth)
+		return d.object(depth, seen)
 	}
 }
 
+// array reads all of it: a path that is spelled out stops before an index.
 func (d *inputDecoder) array(depth int) (*ast.Term, error) {
 	var elements []*ast.Term
 	for d.PeekKind() != ']' {
-		element, err := d.term(depth + 1)
+		element, err := d.term(depth+1, everything)
 		if err != nil {
 			return nil, err
 		}
@@ -86,22 +110,46 @@ func (d *inputDecoder) array(depth int) (*ast.Term, error) {
 	return ast.ArrayTerm(elements...), err
 }
 
-func (d *inputDecoder) object(depth int) (*ast.Term, error) {
-	pairs := make([][2]*ast.Term, 0, 8)
+func (d *inputDecoder) object(depth int, seen *view) (*ast.Term, error) {
+	first := len(d.pairs)
+	defer func() {
+		clear(d.pairs[first:])
+		d.pairs = d.pairs[:first]
+	}()
 	for d.PeekKind() != '}' {
-		key, err := d.term(depth + 1)
-		if err != nil {
+		if err := d.member(depth, seen); err != nil {
 			return nil, err
 		}
-		value, err := d.term(depth + 1)
-		if err != nil {
-			return nil, err
-		}
-		pairs = append(pairs, [2]*ast.Term{key, value})
 	}
 	_, err := d.ReadToken()
-	if len(pairs) == 0 {
+	if len(d.pairs) == first {
 		return ast.InternedEmptyObject, err
 	}
-	return ast.ObjectTerm(pairs...), err
+	return ast.ObjectTerm(d.pairs[first:]...), err
+}
+
+// member reads a name and, where the name is seen, its value.
+func (d *inputDecoder) member(depth int, seen *view) error {
+	text, err := d.ReadValue()
+	if err != nil || text.Kind() != '"' {
+		return io.ErrUnexpectedEOF
+	}
+	name := text[1 : len(text)-1]
+	if bytes.IndexByte(name, '\\') >= 0 {
+		if name, err = jsontext.AppendUnquote(nil, text); err != nil {
+			return err
+		}
+	}
+	key, below := (*ast.Term)(nil), seen.under[string(name)]
+	switch {
+	case seen.whole:
+		key, below = ast.StringTerm(string(name)), everything
+	case below == nil:
+		return d.SkipValue()
+	default:
+		key = below.name
+	}
+	value, err := d.term(depth+1, below)
+	d.pairs = append(d.pairs, [2]*ast.Term{key, value})
+	return err
 }

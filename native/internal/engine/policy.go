@@ -36,6 +36,7 @@ type Policy struct {
 	contract Contract
 	compiler *ast.Compiler
 	store    storage.Store
+	seen     *view
 	values   cache.InterQueryValueCache
 
 	cache   *Cache
@@ -57,7 +58,7 @@ func (s *snapshot) compile(key identity) (*Policy, error) {
 		store: inmem.NewFromObjectWithOpts(
 			loaded.documents, inmem.OptRoundTripOnWrite(false), inmem.OptReturnASTValuesOnRead(true),
 		),
-		values:  cache.NewInterQueryValueCache(context.Background(), nil),
+		values:  newValues(),
 		queries: map[string]*Query{},
 	}
 	policy.describe(loaded)
@@ -75,6 +76,15 @@ func read(options Options) (*snapshot, error) {
 		return readArchive(options.Archive)
 	}
 	return readPaths(options.Paths)
+}
+
+// maxValues bounds what builtins keep between evaluations (compiled patterns, mostly): a pattern can come from the input.
+const maxValues = 1024
+
+func newValues() cache.InterQueryValueCache {
+	most := maxValues
+	bounded := cache.InterQueryBuiltinValueCacheConfig{MaxNumEntries: &most}
+	return cache.NewInterQueryValueCache(context.Background(), &cache.Config{InterQueryBuiltinValueCache: bounded})
 }
 
 func (p *Policy) describe(loaded *source) {
@@ -101,6 +111,7 @@ func (p *Policy) compile(modules map[string]*ast.Module) error {
 	}
 	p.Warnings = undecidableCalls(p.compiler.Modules)
 	p.References = references(p.compiler.Modules)
+	p.seen = newView(p.References)
 	annotations, err := json.Marshal(p.compiler.GetAnnotationSet().Flatten())
 	p.Annotations = annotations
 	return err

@@ -49,7 +49,6 @@ func (p *Policy) prepare(entrypoint string) (*Query, error) {
 		rego.Capabilities(p.contract.capabilities()),
 		rego.Store(p.store),
 		rego.StrictBuiltinErrors(p.contract == Agent),
-		rego.InterQueryBuiltinValueCache(p.values),
 		rego.EnablePrintStatements(true),
 		rego.PrintHook(printed),
 		rego.GenerateJSON(func(term *ast.Term, _ *rego.EvalContext) (any, error) { return term.Value, nil }),
@@ -81,7 +80,7 @@ func (p *Policy) defines(ref ast.Ref) bool {
 // Evaluate answers with the entrypoint's value as JSON, or nil where it is undefined. It ends at the deadline, whatever
 // the policy does.
 func (q *Query) Evaluate(input []byte, deadline time.Duration) ([]byte, error) {
-	value, err := parseInput(input)
+	value, err := parseInput(input, q.policy.seen)
 	if err != nil {
 		return nil, err
 	}
@@ -93,7 +92,11 @@ func (q *Query) evaluate(deadline time.Duration, options ...rego.EvalOption) ([]
 	cancel := topdown.NewCancel()
 	timer := time.AfterFunc(deadline, cancel.Cancel)
 	defer timer.Stop()
-	options = append(options, rego.EvalExternalCancel(cancel), rego.EvalMetrics(metrics.NoOp()))
+	options = append(options,
+		rego.EvalExternalCancel(cancel),
+		rego.EvalInterQueryBuiltinValueCache(q.policy.values),
+		rego.EvalMetrics(metrics.NoOp()),
+	)
 	results, err := q.prepared.Eval(context.Background(), options...)
 	if err != nil {
 		return nil, evaluationError(err)
