@@ -39,8 +39,9 @@ format: bootstrap ## rewrite Python, Rego and Go sources in their standard form
 	@$(BIN)/opa fmt --write $(REGO)
 	@$(GO) gofmt -w native
 
-docs: bootstrap ## write docs/reference from the code
+docs: bootstrap ## write docs/reference from the code, and the table of attacks from the tests
 	@$(BIN)/python -m tools.reference
+	@$(BIN)/python -m tools.attacks
 
 lock: bootstrap ## pin the dependencies again; UPGRADE=1 takes the newest
 	$(COMPILE) pyproject.toml -o requirements/runtime.txt
