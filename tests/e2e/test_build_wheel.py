@@ -82,9 +82,15 @@ def test_the_source_distribution_holds_no_built_file(dist: Path) -> None:
 
 
 def test_an_installed_wheel_runs_with_its_extension_and_its_folders(installed: Path, tmp_path: Path) -> None:
-    assert run(installed / "authz", "version", cwd=tmp_path).startswith(f"authz {__version__}")
+    assert run(installed / "authz", "--version", cwd=tmp_path) == f"authz {__version__}\n"
     found = "from authz.resources import shared; print(shared('rego'), shared('envoy'), shared('bundles/starter'))"
     assert run(installed / "python", "-c", found, cwd=tmp_path).count("/site-packages/authz/_share/") == 3
+
+
+def test_an_installed_wheel_writes_checks_and_tests_a_policy(installed: Path, tmp_path: Path) -> None:
+    run(installed / "authz", "init", "policy", cwd=tmp_path)
+    assert run(installed / "authz", "lint", "policy", cwd=tmp_path) == "0 errors, 0 warnings\n"
+    assert run(installed / "authz", "test", "policy", cwd=tmp_path).endswith("passed\n")
 
 
 @pytest.mark.parametrize(("allow", "rpc_code"), [("true", 0), ("false", 7)])
