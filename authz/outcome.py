@@ -7,7 +7,6 @@ token, an argument or an exception's text into a message.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
@@ -223,7 +222,7 @@ def _decision(
         result_json=course.result_json,
         timestamp_ns=course.check.received_ns,
         trace_id=trace.trace_id,
-        span_id=os.urandom(8).hex(),
+        span_id=random_hex()[:16],
         parent_span_id=trace.span_id,
         latency_us=course.latency_us,
     )

@@ -8,10 +8,11 @@ Source: W3C Trace Context level 1 (https://www.w3.org/TR/trace-context/), sectio
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass
 from typing import Final
+
+from authz.clock import random_hex
 
 # Lower-case hex only; a version above 00 may append fields after another dash (section 3.2.4).
 _TRACEPARENT: Final = re.compile(
@@ -36,5 +37,5 @@ def parse(traceparent: str) -> TraceContext:
     """The context that a header names; a new, sampled trace where it is absent or malformed (section 3.2.1)."""
     match = _TRACEPARENT.fullmatch(traceparent) if 0 < len(traceparent) <= _LONGEST else None
     if match is None or (match["version"] == "00" and match["more"]):
-        return TraceContext(os.urandom(16).hex())
+        return TraceContext(random_hex())
     return TraceContext(match["trace_id"], match["span_id"], bool(int(match["flags"], 16) & _SAMPLED))
