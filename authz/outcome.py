@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
+from authz.clock import random_hex
 from authz.errors import InvalidRequestError, UnavailableError
 from authz.model import Decision, Effect, Kind, Mode, Phase, Protocol, Status
 from authz.reasons import APPROVAL_NEEDED, POLICY_DENIED, POLICY_DENY, SANITIZE_UNAVAILABLE
