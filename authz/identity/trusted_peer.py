@@ -2,7 +2,7 @@
 
 Decides when a peer certificate that Envoy verified stands for an agent: only where an operator configured it, only
 for one SPIFFE trust domain, and only into the tenant named there. Decides also which headers never reach a tool,
-because a tool might believe them.
+because a tool might believe them: who calls, or that something else is called than was judged.
 Must never read an identity from a header that the caller could have set. Trusts `source.principal` as Envoy's own
 word; trusts `x-forwarded-client-cert` only if configured, which needs Envoy's `forward_client_cert_details:
 SANITIZE_SET` on a listener with mutual TLS.
@@ -56,6 +56,22 @@ IDENTITY_HEADERS: Final = frozenset(
     }
 )
 """Names by which tools are told who calls. The caller's `authorization` is meant for us alone (D15)."""
+REROUTING_HEADERS: Final = frozenset(
+    {
+        "forwarded",
+        "x-forwarded-host",
+        "x-host",
+        "x-http-method",
+        "x-http-method-override",
+        "x-method-override",
+        "x-original-method",
+        "x-original-uri",
+        "x-original-url",
+        "x-rewrite-url",
+    }
+)
+"""Names by which frameworks take another method, path or host than those that were judged (A17)."""
+_REMOVED: Final = IDENTITY_HEADERS | REROUTING_HEADERS
 IDENTITY_PREFIXES: Final = ("x-auth-request-", "x-authz-", "x-envoy-", "x-pdp-")
 
 
@@ -102,7 +118,7 @@ def headers_to_remove(names: Iterable[str], *, keep: frozenset[str] = frozenset(
     injected under one of these names would be lost.
     """
     return tuple(
-        name for name in names if (name in IDENTITY_HEADERS or name.startswith(IDENTITY_PREFIXES)) and name not in keep
+        name for name in names if (name in _REMOVED or name.startswith(IDENTITY_PREFIXES)) and name not in keep
     )
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from authz import reasons
 from authz.errors import ConfigError
-from authz.identity.trusted_peer import PeerTrust, from_peer, headers_to_remove
+from authz.identity.trusted_peer import REROUTING_HEADERS, PeerTrust, from_peer, headers_to_remove
 from authz.model import Check
 from tests.identity_fakes import reason_of
 
@@ -146,6 +146,11 @@ def test_a13_identity_headers_of_the_agent_never_reach_the_tool() -> None:
 
 def test_a13_ordinary_headers_are_left_alone() -> None:
     assert headers_to_remove(PLAIN) == ()
+
+
+@pytest.mark.parametrize("name", sorted(REROUTING_HEADERS))
+def test_a17_a_tool_is_never_told_of_another_call_than_was_judged(name: str) -> None:
+    assert headers_to_remove(["content-type", name]) == (name,)
 
 
 def test_d15_our_own_token_is_removed_unless_the_route_passes_it() -> None:
