@@ -44,17 +44,17 @@ Examples:
 """
 
 
-class _PolicyByDefault(TyperGroup):
-    """`authz lint PATH` is `authz lint policy PATH`; a folder with the name of a command is written `./envoy`."""
+class _PathByDefault(TyperGroup):
+    """`authz lint envoy FILE` is a command; all else is a path, whatever its name. A folder `envoy` is `./envoy`."""
 
     def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
-        if args and args[0] not in {*self.commands, "--help"}:
-            args = ["policy", *args]
+        if args and args[0] not in {"envoy", "--help"}:
+            args = ["PATH", *args]
         return super().parse_args(ctx, args)
 
 
 lint: Final = typer.Typer(
-    cls=_PolicyByDefault,
+    cls=_PathByDefault,
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -70,9 +70,9 @@ def _group() -> None:
     """Two commands under one name."""
 
 
-@lint.command("policy", epilog=as_written(EXAMPLES), context_settings={"auto_envvar_prefix": "AUTHZ"})
+@lint.command("PATH", epilog=as_written(EXAMPLES), context_settings={"auto_envvar_prefix": "AUTHZ"})
 def policy(
-    paths: Annotated[list[Path], typer.Argument(help="Folders and .rego files.", show_default=False)],
+    paths: Annotated[list[Path], typer.Argument(help="Folders and .rego files.")],
     contract: Annotated[Literal["agent", "envoy"], typer.Option(help="What the policy is written for.")] = "agent",
     output: OutputOption = Output.TABLE,
 ) -> None:

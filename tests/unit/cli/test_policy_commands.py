@@ -82,6 +82,22 @@ def test_lint_is_a_document_for_programs(run: Run, tmp_path: Path) -> None:
     assert all(finding["remedy"] and finding["row"] for finding in report["findings"])
 
 
+@pytest.mark.parametrize("name", ["policy", "lint", "PATH", "commands"])
+def test_a_folder_of_any_name_is_linted(run: Run, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run("init", name).code == 0
+    assert run("lint", name).out == "0 errors, 0 warnings\n"
+    assert run("lint", "--output", "json", name).document()["errors"] == 0
+
+
+def test_a_folder_with_the_name_of_a_command_is_written_as_a_path(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run("init", "envoy").code == 0
+    assert run("lint", "./envoy").code == 0
+
+
 def test_warnings_alone_do_not_fail_lint(run: Run, tmp_path: Path) -> None:
     (tmp_path / "p.rego").write_text("package authz\n\nshown := 1\n")
     linted = run("lint", tmp_path)
