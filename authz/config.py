@@ -61,6 +61,18 @@ class Tls(Group):
     """URI or DNS SANs that may call; empty admits any certificate of `client_ca`."""
 
 
+class TrustedPeer(Group):
+    """Agents known by the certificate that Envoy verified, where no token is sent (SPIFFE)."""
+
+    trust_domain: Annotated[str, Field(pattern=r"^[a-z0-9._-]{1,255}$")]
+    """Every SPIFFE id of this trust domain stands for an agent: `spiffe://DOMAIN/AGENT`."""
+    tenant: Annotated[str, Field(min_length=1)]
+    """The tenant that all of them belong to."""
+    source: Literal["principal", "x-forwarded-client-cert"] = "principal"
+    """`principal` is Envoy's own word. The header needs `forward_client_cert_details: SANITIZE_SET` in Envoy, or
+    callers write it themselves."""
+
+
 class Listen(Group):
     """Where the service answers."""
 
@@ -78,6 +90,8 @@ class Listen(Group):
     """Accept plaintext on other addresses. Anyone on that network may then ask and forge checks."""
     reflection: bool = False
     """Serve gRPC reflection."""
+    trusted_peer: TrustedPeer | None = None
+    """Take Envoy's verified peer for an identity where a request has no token; off unless set."""
 
     @model_validator(mode="after")
     def _plaintext_is_local(self) -> Self:
@@ -315,11 +329,6 @@ class Config(Group):
             )
         if self.policy.dry_run and self.policy.contract != "envoy":
             raise ConfigError("policy.dry_run exists under contract `envoy` only", remedy="use `mode: flag` in policy")
-        if self.revocation.source != "none":
-            raise ConfigError(
-                "revocation.source: this release can reach no source of kills",
-                remedy="use `none`, which says so in doctor, metrics and records",
-            )
         if self.revocation.source != "none":
             raise ConfigError(
                 "revocation.source: this release can reach no source of kills",

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from authz.errors import DenialError, InvalidRequestError
-from authz.identity import bearer, metadata
+from authz.identity import bearer, metadata, trusted_peer
 from authz.model import Protocol, Tool, ToolCall
 from authz.protocol import envelope, http_api, mcp, routes
 from authz.reasons import CATALOGUE, SCOPE
@@ -68,7 +68,7 @@ class ConfiguredFront:
         if self._verifier is None:
             return None
         try:
-            principal = self._verifier.verify(bearer.from_headers(check.headers, check.path))
+            principal = self._known(check, self._verifier)
         except DenialError as error:
             raise InvalidRequestError(
                 error.reason, error.detail, challenge=metadata.challenge(error.reason, check, route)
@@ -76,6 +76,13 @@ class ConfiguredFront:
         if route is not None and not set(route.scopes) <= set(principal.scopes):
             raise InvalidRequestError(SCOPE, challenge=metadata.challenge(SCOPE, check, route))
         return principal
+
+    def _known(self, check: Check, verifier: TokenVerifier) -> Principal:
+        """By its token; by Envoy's verified peer only where no token came and an operator asked for it."""
+        trust = self._config.listen.trusted_peer
+        if trust is not None and "authorization" not in check.headers:
+            return trusted_peer.from_peer(check, trust)
+        return verifier.verify(bearer.from_headers(check.headers, check.path))
 
     def call(self, check: Check, route: Route | None) -> ToolCall:
         """Step 3: the call, parsed strictly.

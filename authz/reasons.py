@@ -67,7 +67,6 @@ _REWRITE = "Correct the request and retry."
 # The service itself
 SYS_INTERNAL = _error("SYS_INTERNAL", "the decision service failed", _RETRY)
 SYS_DEADLINE = _error("SYS_DEADLINE", "no decision was reached within the deadline", _RETRY)
-SYS_OVERLOAD = _error("SYS_OVERLOAD", "the decision service is shedding load", _RETRY)
 SYS_CALLER = _reason(
     "SYS_CALLER", 403, REFUSED, Status.UNAUTHENTICATED, "the message is not a check from a known proxy", _OPERATOR
 )

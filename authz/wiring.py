@@ -279,6 +279,8 @@ class Sidecar:
         readings = [
             Reading(names.READY, 0 if self.unready() else 1),
             Reading(names.POLICY, 1, (active.revision, active.bundle_id)),
+            Reading(names.ACTIVATIONS, self.activation.activated, ("activated",)),
+            Reading(names.ACTIVATIONS, self.activation.refused, ("refused",)),
             Reading(names.CACHE_HITS, engine["hits"], ("query",)),
             Reading(names.CACHE_MISSES, engine["misses"], ("query",)),
             Reading(names.CACHE_ENTRIES, engine["queries"], ("query",)),

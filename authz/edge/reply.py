@@ -60,7 +60,8 @@ class Replies:
         """The whole answer. Complete for every decision: unknown outcomes are denials."""
         if decision.local is not None:
             local = decision.local
-            return _denied(PERMISSION_DENIED, local.http_status, local.headers.items(), local.body, b"")
+            headers = [*local.headers.items(), (DECISION_ID, decision.id)]
+            return _denied(PERMISSION_DENIED, local.http_status, headers, local.body, b"")
         metadata = wire.put(_METADATA, self._metadata(decision))
         if decision.forwards:
             return _STATUS_OK + wire.put(_OK, self._forward(check, decision, route)) + metadata

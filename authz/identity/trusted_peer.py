@@ -11,19 +11,18 @@ SANITIZE_SET` on a listener with mutual TLS.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
-from authz.errors import ConfigError, InvalidRequestError
+from authz.errors import InvalidRequestError
 from authz.model import Principal
 from authz.reasons import TOKEN_MALFORMED, TOKEN_MISSING, TOKEN_MULTIPLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from authz.config import TrustedPeer
     from authz.model import Check
 
-_TRUST_DOMAIN: Final = re.compile(r"[a-z0-9._-]{1,255}")
 _SPIFFE_PATH: Final = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._-]+)+")
 """SPIFFE-ID section 2.2: no empty, `.` or `..` segments, no escapes, so two spellings are two identities."""
 _MAX_SPIFFE_ID: Final = 2048
@@ -75,25 +74,7 @@ _REMOVED: Final = IDENTITY_HEADERS | REROUTING_HEADERS
 IDENTITY_PREFIXES: Final = ("x-auth-request-", "x-authz-", "x-envoy-", "x-pdp-")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PeerTrust:
-    """Which peers stand for agents: every SPIFFE id of `trust_domain`, in `tenant`.
-
-    Raises:
-        ConfigError: the trust domain is not a SPIFFE trust domain name, or the tenant is empty.
-    """
-
-    trust_domain: str
-    tenant: str
-    source: Literal["principal", "x-forwarded-client-cert"] = "principal"
-
-    def __post_init__(self) -> None:
-        """Refuse what would match nobody or anybody."""
-        if not _TRUST_DOMAIN.fullmatch(self.trust_domain) or not self.tenant:
-            raise ConfigError(f"peer trust needs a SPIFFE trust domain and a tenant, not `{self.trust_domain}`")
-
-
-def from_peer(check: Check, trust: PeerTrust) -> Principal:
+def from_peer(check: Check, trust: TrustedPeer) -> Principal:
     """The agent that Envoy's verified peer stands for; its id is the path of its SPIFFE id without the first slash.
 
     Raises:

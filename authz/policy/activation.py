@@ -106,6 +106,7 @@ class Activation:
         self._turn = threading.Lock()
         self._active: ActivePolicy | None = None
         self._previous: ActivePolicy | None = None
+        self.activated = self.refused = 0
         self.last_failure: BundleError | None = None
         """Why the configured policy is not the one that answers; None when it is."""
 
@@ -137,10 +138,12 @@ class Activation:
                     candidate = self._prepare(self._engine.open(source))
             except BundleError as error:
                 self.last_failure = error
+                self.refused += 1
                 raise
             # The one before stays warm, so that going back costs no compilation.
             self._previous, self._active = self._active, candidate
             self.last_failure = None
+            self.activated += 1
         return candidate
 
     def begin(self, source: PolicySource) -> ActivePolicy:

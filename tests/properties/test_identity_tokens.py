@@ -8,11 +8,11 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authz.config import Route
+from authz.config import Route, TrustedPeer
 from authz.errors import InvalidRequestError
 from authz.identity import bearer, jwks, metadata
 from authz.identity.encoding import decode_base64url, encode_base64url
-from authz.identity.trusted_peer import PeerTrust, from_peer
+from authz.identity.trusted_peer import from_peer
 from authz.model import Check
 from authz.reasons import TOKEN_MISSING
 from tests.identity_fakes import ALGORITHMS, Bench, Forge, document, reason_of, signing_key
@@ -139,7 +139,7 @@ def test_a14_any_host_leaves_a_challenge_of_one_line(host: str, scheme: str) -> 
 
 @given(st.text(max_size=80) | st.text(alphabet='uri=;,"\\spiffe:/example.org', max_size=80))
 def test_a13_any_forwarded_certificate_is_an_agent_of_the_domain_or_refused(header: str) -> None:
-    trust = PeerTrust(trust_domain="example.org", tenant="acme", source="x-forwarded-client-cert")
+    trust = TrustedPeer(trust_domain="example.org", tenant="acme", source="x-forwarded-client-cert")
     check = Check(headers={"x-forwarded-client-cert": header})
     if reason_of(lambda: from_peer(check, trust)) is None:
         assert from_peer(check, trust).subject.startswith("spiffe://example.org/")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from authz.config import Config, Route
+from authz.config import Config, Listen, Route, TrustedPeer
 from authz.errors import InvalidRequestError, UnavailableError
 from authz.front import ConfiguredFront
 from authz.model import Check, Protocol
@@ -148,3 +148,33 @@ def test_contract_envoy_checks_neither_routes_nor_tokens_unless_configured() -> 
     assert bare.admit(check, None) is None
     assert bare.principal(check, None) is None
     assert bare.call(check, None).tool.name == ""
+
+
+PEER = Listen(trusted_peer=TrustedPeer(trust_domain="example.org", tenant="acme"))
+BY_CERTIFICATE = replace(
+    CHECK,
+    headers={name: text for name, text in CHECK.headers.items() if name != "authorization"},
+    source_principal="spiffe://example.org/agents/one",
+)
+
+
+def test_envoys_verified_peer_is_an_identity_only_where_configured() -> None:
+    known = front(FakeVerifier(), listen=PEER).principal(BY_CERTIFICATE, None)
+    assert known is not None
+    assert (known.agent, known.tenant, known.issuer) == ("agents/one", "acme", "spiffe://example.org")
+    assert refused(front(FakeVerifier()).principal, BY_CERTIFICATE, None).reason.code == "TOKEN_MISSING"
+
+
+def test_a_token_that_was_sent_is_judged_and_never_replaced_by_the_peer() -> None:
+    bad = front(FakeVerifier(InvalidRequestError(TOKEN_EXPIRED)), listen=PEER)
+    both = replace(BY_CERTIFICATE, headers=CHECK.headers)
+    assert refused(bad.principal, both, None).reason.code == "TOKEN_EXPIRED"
+
+
+def test_a13_a_forwarded_certificate_is_not_believed_under_envoys_word() -> None:
+    claimed = replace(
+        BY_CERTIFICATE,
+        source_principal="",
+        headers={"x-forwarded-client-cert": "URI=spiffe://example.org/agents/one"},
+    )
+    assert refused(front(FakeVerifier(), listen=PEER).principal, claimed, None).reason.code == "TOKEN_MISSING"

@@ -201,3 +201,4 @@ def test_a_local_answer_is_not_forwarded() -> None:
     response = answer(replace(ALLOW, local=local))
     assert response.status.code == 7
     assert (response.denied_response.status.code, response.denied_response.body) == (200, "{}")
+    assert headers(response.denied_response.headers)["x-authz-decision-id"] == "d1"

@@ -5,13 +5,14 @@ from typing import Any
 import pytest
 
 from authz import reasons
+from authz.config import TrustedPeer, load
 from authz.errors import ConfigError
-from authz.identity.trusted_peer import REROUTING_HEADERS, PeerTrust, from_peer, headers_to_remove
+from authz.identity.trusted_peer import REROUTING_HEADERS, from_peer, headers_to_remove
 from authz.model import Check
 from tests.identity_fakes import reason_of
 
-TRUST = PeerTrust(trust_domain="example.org", tenant="acme")
-FORWARDED = PeerTrust(trust_domain="example.org", tenant="acme", source="x-forwarded-client-cert")
+TRUST = TrustedPeer(trust_domain="example.org", tenant="acme")
+FORWARDED = TrustedPeer(trust_domain="example.org", tenant="acme", source="x-forwarded-client-cert")
 ID = "spiffe://example.org/ns/agents/sa/planner"
 
 
@@ -109,7 +110,7 @@ def test_a13_a_forwarded_certificate_with_two_meanings_is_refused(header: str, r
 )
 def test_trust_in_peers_must_name_a_domain_and_a_tenant(settings: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
-        PeerTrust(**settings)
+        load(overrides={"listen.trusted_peer": settings})
 
 
 # --- headers
