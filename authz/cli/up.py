@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import logging
 import signal
@@ -47,6 +48,7 @@ def up(
     server: Annotated[str, typer.Option(help="tool.server in policy input.")] = "default",
     max_body: Annotated[int, typer.Option(min=1, max=8 * KIB * KIB, help="Largest body, in bytes.")] = 256 * KIB,
     envoy: Annotated[Path | None, typer.Option(help="The Envoy program.")] = None,
+    insecure_plaintext: Annotated[bool, typer.Option(help="Show tokens to the network that --listen is on.")] = False,
     insecure_untested_envoy: Annotated[bool, typer.Option(help="Run an Envoy of a line that no test ran.")] = False,
     state: StateOption = None,
     output: OutputOption = Output.TABLE,
@@ -55,7 +57,8 @@ def up(
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):  # a closed terminal must not leave Envoy behind
         signal.signal(number, lambda *_: stopping.set())
-    host, port = _address(listen)
+    host, port = _address(listen, anywhere=insecure_plaintext)
+    target = upstream(url)
     program = find_envoy(envoy)
     if insecure_untested_envoy:
         log.warning("whatever Envoy this is, it was not tested: it may let through what it should not")
@@ -67,7 +70,7 @@ def up(
     with sole_use(folder), socket_folder(folder) as sockets:
         plan = Plan(
             policy=existing(policy),
-            upstream=upstream(url),
+            upstream=target,
             protocol=Protocol(protocol),
             templates=tuple(template or ()),
             host=host,
@@ -88,11 +91,22 @@ def up(
             stack.watch(stopping)
 
 
-def _address(text: str) -> tuple[str, int]:
+def _address(text: str, *, anywhere: bool) -> tuple[str, int]:
     host, _, port = text.rpartition(":")
-    if not host or not port.isdecimal():
-        raise ConfigError(f"--listen is not HOST:PORT: `{text}`", remedy="such as 127.0.0.1:10000")
-    return host.strip("[]"), int(port)
+    try:
+        address = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host.strip("[]"))
+    except ValueError:
+        address = None
+    if address is None or not port.isdecimal():
+        raise ConfigError(f"--listen is not ADDRESS:PORT: `{text}`", remedy="such as 127.0.0.1:10000")
+    if not address.is_loopback and not anywhere:
+        raise ConfigError(
+            f"plaintext on `{text}` would show tokens to that network",
+            remedy="listen on 127.0.0.1, or accept that with --insecure-plaintext",
+        )
+    if not address.is_loopback:
+        log.warning("plaintext on `%s`: whoever is on that network can read tokens and use them", text)
+    return str(address), int(port)
 
 
 def _say(ready: Mapping[str, Any], output: Output) -> None:

@@ -211,7 +211,7 @@ def children(pid: int) -> list[int]:
 
 
 def test_ctrl_c_in_a_terminal_ends_everything_cleanly(tmp_path: Path, tools: ToolServer) -> None:
-    process = start(tmp_path / "u", tools.url, "--listen", f"127.0.0.1:{free_port()}")
+    process = start(tmp_path / "u", tools.url, "--listen", f"localhost:{free_port()}")
     with contextlib.closing(process.stdout) as stdout:  # type: ignore[type-var]
         assert stdout is not None
         assert stdout.readline().startswith("ready: http://127.0.0.1:")
@@ -241,11 +241,23 @@ def test_killed_it_leaves_no_program_behind_and_its_state_and_port_can_be_used_a
         assert is_allowed(call(again))
 
 
-@pytest.mark.parametrize("extra", ["?key=1", "#part"])
-def test_an_upstream_with_parts_that_would_be_lost_is_refused(tmp_path: Path, extra: str) -> None:
-    process = start(tmp_path / "u", f"http://127.0.0.1:9/mcp{extra}")
-    with contextlib.closing(process.stdout):  # type: ignore[type-var]
-        assert process.wait(PATIENCE_S) == 2
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("--upstream=http://127.0.0.1:9/mcp?key=1", "--upstream"),
+        ("--upstream=ftp://127.0.0.1/mcp", "--upstream"),
+        ("--listen=0.0.0.0:0", "--insecure-plaintext"),
+        ("--listen=tools.example:80", "--listen"),
+        ("--listen=127.0.0.1", "--listen"),
+    ],
+)
+def test_what_would_be_lost_or_shown_is_refused_with_its_remedy(tmp_path: Path, option: str, said: str) -> None:
+    given = ["--policy", str(POLICY), "--upstream", "http://127.0.0.1:9/mcp", "--state", str(tmp_path / "u"), option]
+    command = [sys.executable, "-m", "authz", "up", *given]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert said in ended.stderr
+    assert not (tmp_path / "u").exists()
 
 
 class Authority:
