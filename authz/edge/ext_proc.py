@@ -274,7 +274,8 @@ class ResponseLeg:
                 continue
             inspected = self._inspection.judge(item.data)
             judged += _judged(inspected)
-            shown += Event(data=inspected.body, fields=item.fields).render() if inspected.body else b""
+            fields = self._inspection.fields(item.fields, inspected)
+            shown += Event(data=inspected.body, fields=fields).render() if inspected.body else b""
         if is_last:
             self._state = _State.DONE
         if not shown and not is_last:

@@ -9,7 +9,7 @@ Trusts `pdp.py` for the judgement and the record of it, and nothing that the too
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 import orjson
@@ -21,6 +21,8 @@ from authz.protocol import mcp, pointer, redaction, results, strict_json
 from authz.reasons import REDACT_FAILED
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from authz.config import Limits
     from authz.model import Decision, JsonObject, JsonValue
     from authz.pdp import Answered, Exchange, PolicyDecisionPoint
@@ -61,6 +63,14 @@ class Inspection:
         """The refusal, on record, of an answer that cannot be judged at all."""
         answered = self._pdp.refuse_later(self._exchange, self.phase, REDACT_FAILED)
         return Inspected(body=refusal(answered.decision), answered=answered)
+
+    def fields(self, fields: Iterable[bytes], inspected: Inspected) -> tuple[bytes, ...]:
+        """What else an event may carry: nothing beside a refusal, and nothing that the plan for its data matches."""
+        if inspected.is_refused:
+            return ()
+        verdict = inspected.answered.decision.verdict if inspected.answered else None
+        patterns = [replace(item, path="") for item in (verdict.redactions if verdict else ()) if item.pattern]
+        return tuple(field for field in fields if not redaction.apply(field.decode("ascii"), patterns).count)
 
     def _judge(self, body: bytes) -> Inspected:
         if self._exchange.call.tool.protocol is not Protocol.MCP:

@@ -21,8 +21,13 @@ COMMENT: Final = b":\n"
 
 _BOM: Final = b"\xef\xbb\xbf"
 _END_OF_LINE: Final = re.compile(rb"\r\n|\n|\r")
-# `id` and `retry` steer reconnection, `event` the dispatch; nothing else means anything to a client.
-_KEPT: Final = frozenset({b"event", b"id", b"retry"})
+# `id` and `retry` steer reconnection, `event` the dispatch; nothing else means anything to a client. They are not
+# judged as data is, so they are held to what such values look like: a tool could write anything into them (B7).
+_KEPT: Final = {
+    b"event": re.compile(rb" ?[\w.:/-]{0,64}", re.ASCII),
+    b"id": re.compile(rb" ?[!-~]{0,256}"),
+    b"retry": re.compile(rb" ?[0-9]{0,10}"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +103,7 @@ class EventReader:
         if name == b"data":
             # One space after the colon is the format's, more are the value's.
             self._data.append(value.removeprefix(b" "))
-        elif name in _KEPT:
+        elif name in _KEPT and _KEPT[name].fullmatch(value):
             self._fields.append(line)
         return None
 

@@ -419,6 +419,25 @@ def test_b4_every_event_is_judged_and_comments_pass_at_once() -> None:
     assert [record.phase for record in desk.records] == [Phase.CALL, Phase.RESULT, Phase.RESULT]
 
 
+def test_b7_the_plan_for_an_event_holds_for_its_other_fields_too() -> None:
+    digits = SECRET.replace(" ", "")
+    plan = [{"path": "/content", "pattern": "[0-9]{16}", "replacement": "[CARD]"}]
+    desk = Desk(result={"effect": "sanitize", "redactions": plan})
+    result = json.dumps({"jsonrpc": "2.0", "id": 7, "result": {"content": [{"type": "text", "text": digits}]}}).encode()
+    event = b"event: message\nid: " + digits.encode() + b"\nretry: 5\ndata: " + result + b"\n\n"
+    text = shown(*desk.respond(desk.open("duplex"), EVENTS, event))
+    assert text.startswith(b"event: message\nretry: 5\ndata: ")
+    assert digits.encode() not in text
+
+
+def test_b7_nothing_of_a_refused_event_is_shown() -> None:
+    desk = Desk(result={"effect": "deny", "reason": "secret"})
+    event = b"event: message\nid: 7\ndata: " + orjson.dumps(RESULT) + b"\n\n"
+    text = shown(*desk.respond(desk.open("duplex"), EVENTS, event))
+    assert text.startswith(b"data: ")
+    assert json.loads(text.removeprefix(b"data: "))["error"]["data"]["code"] == "secret"
+
+
 def test_b4_an_unfinished_event_is_held_and_at_the_end_dropped() -> None:
     desk = redacting()
     stream = desk.open("duplex")

@@ -51,6 +51,21 @@ def test_b7_comments_and_unknown_fields_carry_nothing_through() -> None:
     assert b"AKIA123" not in b"".join(item if isinstance(item, bytes) else item.render() for item in items)
 
 
+@pytest.mark.parametrize(
+    "field",
+    [
+        b"event: my card 4111",
+        b"event: " + b"x" * 65,
+        b"id: a b",
+        b"id: \xc3\xa9",
+        b"id: " + b"x" * 257,
+        b"retry: 4111x",
+    ],
+)
+def test_b7_a_field_that_looks_like_data_is_dropped(field: bytes) -> None:
+    assert read(field + b"\ndata: x\n\n") == [Event(data=b"x")]
+
+
 def test_an_event_without_data_is_kept() -> None:
     assert read(b"id: 1\ndata:\n\n", b"retry: 10\n\n", b"\n\n") == [
         Event(data=b"", fields=(b"id: 1",)),
