@@ -167,15 +167,17 @@ class FakeKills:
 
 @dataclass
 class FakeBudgets:
-    """Can meet every charge, and keeps what was taken."""
+    """Can meet every charge or none, and keeps what was taken."""
 
+    failure: DenialError | None = None
     reserved: list[tuple[Charge, ...]] = field(default_factory=list)
 
     def left(self, principal: Principal) -> JsonObject:
         return {}
 
     def plan(self, principal: Principal, charges: tuple[Charge, ...]) -> None:
-        pass
+        if self.failure is not None:
+            raise self.failure
 
     def reserve(self, principal: Principal, charges: tuple[Charge, ...]) -> None:
         self.reserved.append(charges)

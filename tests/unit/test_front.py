@@ -105,6 +105,22 @@ def test_d11_a_missing_scope_is_403_and_names_what_is_needed(scopes: tuple[str, 
     assert 'scope="payments:write"' in error.challenge
 
 
+def test_d11_some_of_the_scopes_are_not_all_of_them() -> None:
+    route = API.model_copy(update={"scopes": ("payments:write", "payments:large")})
+    holder = front(FakeVerifier(replace(PRINCIPAL, scopes=("payments:write",))), routes=(route,))
+    assert refused(holder.principal, CHECK, route).reason.code == "SCOPE"
+
+
+def test_without_a_route_no_scope_is_asked_for() -> None:
+    assert front(FakeVerifier(PRINCIPAL)).principal(CHECK, None) == PRINCIPAL
+
+
+def test_a_plain_http_route_reads_no_json_rpc() -> None:
+    check = replace(CHECK, path="/v1/payments")
+    tool = front(routes=(API,)).call(check, API).tool
+    assert (tool.protocol, tool.server, tool.name.partition(" ")[0]) == (Protocol.HTTP, "api", "POST")
+
+
 def test_exactly_the_scopes_of_the_route_suffice() -> None:
     holder = replace(PRINCIPAL, scopes=("payments:write", "other"))
     assert front(FakeVerifier(holder), routes=(API,)).principal(CHECK, API) == holder

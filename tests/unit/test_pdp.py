@@ -9,9 +9,30 @@ import pytest
 
 from authz.config import Route
 from authz.errors import InvalidRequestError, PolicyError, UnavailableError
-from authz.model import Charge, Check, Effect, Kind, LocalAnswer, Phase, Protocol, Status
-from authz.reasons import JSON_SYNTAX, KILL_STALE, MCP_BODY_TOO_LARGE, POLICY_ERROR, SYS_INTERNAL, TOKEN_EXPIRED
-from tests.fakes import CALL, PRINCIPAL, ROUTE, Bench, FakeBudgets, FakeClaim, FakeQuery
+from authz.model import (
+    Charge,
+    Check,
+    Effect,
+    Kind,
+    LocalAnswer,
+    Mode,
+    Phase,
+    Protocol,
+    Revision,
+    Status,
+    Verdict,
+)
+from authz.outcome import Course, judged
+from authz.reasons import (
+    BUDGET_UNAVAILABLE,
+    JSON_SYNTAX,
+    KILL_STALE,
+    MCP_BODY_TOO_LARGE,
+    POLICY_ERROR,
+    SYS_INTERNAL,
+    TOKEN_EXPIRED,
+)
+from tests.fakes import CALL, PRINCIPAL, REVISION, ROUTE, Bench, FakeBudgets, FakeClaim, FakeQuery
 
 if TYPE_CHECKING:
     from authz.model import Decision, ToolCall
@@ -304,3 +325,106 @@ def test_a_result_is_judged_on_the_revision_that_judged_the_call() -> None:
 
 def test_results_are_not_inspected_when_no_rule_reads_them() -> None:
     assert decide(Bench(), BEHIND_EXT_PROC).exchange is None
+
+
+@pytest.mark.parametrize("effect", ["approval_needed", "deny"])
+def test_a_tool_that_a_person_may_approve_is_shown_and_a_denied_one_is_not(effect: str) -> None:
+    bench = Bench()
+    exchange = listing(bench).exchange
+    assert exchange is not None
+    bench.policies.query.answer = {"effect": effect}
+    assert bench.pdp().visible(exchange, "transfer_payment") is (effect != "deny")
+    assert bench.policies.query.asked[-1]["tool"]["method"] == "tools/call"
+
+
+def test_a_list_needs_the_policy_as_a_call_does() -> None:
+    bench = with_answer({"effect": "deny", "reason": "no_lists"})
+    assert listing(bench).decision.reason == "no_lists"
+
+
+def test_an_answer_that_nobody_can_filter_is_not_awaited() -> None:
+    bench = Bench()
+    bench.front.what = replace(CALL, kind=Kind.LIST)
+    assert decide(bench).exchange is None
+    bench.policies.reads_results = True
+    bench.front.what = CALL
+    assert decide(bench).exchange is None
+
+
+def test_a_judged_result_awaits_no_other() -> None:
+    bench = Bench()
+    bench.policies.reads_results = True
+    exchange = decide(bench, BEHIND_EXT_PROC).exchange
+    assert exchange is not None
+    answered = bench.pdp().judge_result(exchange, {}, lambda _: b"{}")
+    assert (answered.decision.forwards, answered.exchange) == (True, None)
+
+
+def test_a_decision_carries_what_its_record_needs() -> None:
+    decision = decide(Bench(), Check(received_ns=7)).decision
+    assert decision.timestamp_ns == 7
+    assert decision.result_json == b'{"effect":"allow","reason":"granted"}'
+    assert decision.message_id == CALL.message_id
+
+
+def test_a_decision_names_the_revision_that_was_asked_and_not_the_one_before() -> None:
+    bench = Bench()
+    asked = Revision(revision="r2")
+    judge = bench.front.call
+
+    def swap(check: Check, route: Route | None) -> ToolCall:
+        bench.policies.revision = asked
+        return judge(check, route)
+
+    bench.front.call = swap  # type: ignore[method-assign]
+    assert decide(bench).decision.revision == asked
+
+
+def test_a_refusal_after_the_call_was_read_echoes_its_id() -> None:
+    bench = Bench()
+    bench.kills.kill(PRINCIPAL.agent)
+    assert decide(bench).decision.message_id == CALL.message_id
+
+
+def test_a_policy_denial_on_plain_http_is_no_json_rpc_error() -> None:
+    bench = with_answer({"effect": "deny"})
+    bench.front.on = Route(path="/pay", protocol=Protocol.HTTP)
+    decision = decide(bench).decision
+    assert (decision.http_status, decision.rpc_code) == (403, 0)
+
+
+def test_a_flagged_refusal_says_that_it_is_only_watched() -> None:
+    decision = decide(with_answer({"effect": "deny", "mode": "flag"})).decision
+    assert (decision.mode, decision.enforced) == (Mode.FLAG, Effect.ALLOW)
+
+
+def test_an_approval_is_enforced_as_one() -> None:
+    decision = decide(with_answer({"effect": "approval_needed"})).decision
+    assert decision.enforced is Effect.APPROVAL_NEEDED
+
+
+def test_an_amended_record_names_the_one_that_it_amends() -> None:
+    assert Bench().pdp().failed(Check(), SYS_INTERNAL, render, amends="d7").decision.amends == "d7"
+
+
+def test_a_charge_that_cannot_be_met_denies_before_anything_is_taken() -> None:
+    bench = with_answer({"effect": "allow", "charges": [{"budget": "calls", "amount": 1}]})
+    bench.budgets = budgets = FakeBudgets(failure=UnavailableError(BUDGET_UNAVAILABLE))
+    assert decide(bench).decision.reason == "BUDGET_UNAVAILABLE"
+    assert budgets.reserved == []
+
+
+@pytest.mark.parametrize("status", [418, None])
+def test_a_policys_own_status_counts_where_it_gives_one(status: int | None) -> None:
+    bench = Bench()
+    course = Course(
+        check=Check(),
+        started_ns=0,
+        deadline_ns=0,
+        marked_ns=0,
+        revision=REVISION,
+        new_id=lambda: "d",
+        route=bench.front.on,
+        call=CALL,
+    )
+    assert judged(course, Verdict(effect=Effect.DENY, http_status=status)).http_status == (status or 200)

@@ -164,3 +164,27 @@ def test_a_crash_after_a_lost_claim_is_recorded_as_the_deadline_that_was_sent() 
     bench = Bench(front=Broken())  # type: ignore[arg-type]
     answer(bench, request().SerializeToString(), FakeClaim(is_open=False))
     assert [decision.reason for _, decision in bench.recorder.sealed] == ["SYS_DEADLINE"]
+
+
+def test_what_envoy_knows_of_the_call_is_read_as_it_is() -> None:
+    message = request(scheme="https", id="r-1", host="tools")
+    message.attributes.source.principal = "spiffe://domain/agent"
+    message.attributes.source.address.socket_address.address = "10.1.2.3"
+    check = read(message, 5)
+    assert (check.scheme, check.request_id, check.host, check.received_ns) == ("https", "r-1", "tools", 5)
+    assert (check.source_principal, check.source_address) == ("spiffe://domain/agent", "10.1.2.3")
+
+
+def test_a12_header_bytes_stay_visible_one_by_one() -> None:
+    message = request()
+    message.attributes.request.http.header_map.headers.add(key="X-Tenant", raw_value=b"a\xc3\x28")
+    assert read(message, 0).headers == {"x-tenant": "a\u00c3("}
+
+
+def test_contract_envoy_reads_the_bodies_that_opa_envoy_plugin_reads() -> None:
+    raw = request(body="\u00e9", raw_body=b"\xc3\xa9").SerializeToString()
+    assert boundary(Bench()).check(raw, FakeClaim()).decision.reason == "granted"
+    front = ConfiguredFront(configuration(routes=()), None)
+    bench = Bench(front=front)  # type: ignore[arg-type]
+    assert boundary(bench).check(raw, FakeClaim()).decision.reason == "MCP_BODY_AMBIGUOUS"
+    assert boundary(bench, lambda _: {"version": 2}).check(raw, FakeClaim()).decision.reason != "MCP_BODY_AMBIGUOUS"
