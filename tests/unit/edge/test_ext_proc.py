@@ -234,6 +234,64 @@ def test_b3_a_request_without_a_body_has_nothing_to_redact_and_ends() -> None:
     assert refused(outcome)[1] == "REDACT_FAILED"
 
 
+def answer_that_is_over(desk: Desk, how: str) -> Stream:
+    """A stream of the tool's answer, at its end."""
+    stream = desk.open("duplex")
+    if how == "headers":
+        stream.message(desk.headers("response_headers", JSON, end=True))
+    elif how == "trailers":
+        desk.respond(stream, EVENTS)
+        stream.message(desk.message("response_trailers"))
+    elif how == "refused":
+        desk.respond(stream, {**JSON, "content-encoding": "gzip"})
+    else:
+        desk.respond(stream, EVENTS if how == "events" else JSON, orjson.dumps(RESULT))
+    return stream
+
+
+@pytest.mark.parametrize("side", ["response_headers", "response_body", "response_trailers"])
+@pytest.mark.parametrize("how", ["headers", "body", "events", "trailers", "refused"])
+def test_b3_nothing_follows_an_answer_that_is_over(how: str, side: str) -> None:
+    desk = Desk(result=ALLOW)
+    late = answer_that_is_over(desk, how).message(desk.message(side, {"body": b"late"} if "body" in side else {}))
+    assert refused(late)[1] == "REDACT_FAILED"
+    assert late.judged[0].decision is desk.records[-1]
+
+
+def test_b3_one_plan_serves_one_body() -> None:
+    desk = sanitizing()
+    stream = desk.open("request")
+    body = desk.message("request_body", {"body": BODY, "end_of_stream": True})
+    stream.message(desk.headers("request_headers", {":method": "POST"}))
+    assert stream.message(body).end
+    assert refused(stream.message(body))[1] == "REDACT_FAILED"
+
+
+@pytest.mark.parametrize("content_type", ["application/jsonx", "text/event-streamx", "application/json, text/html", ""])
+def test_b4_a_type_that_only_begins_like_one_that_is_read_is_refused(content_type: str) -> None:
+    desk = Desk(result=ALLOW)
+    *_, outcome = desk.respond(desk.open("duplex"), {**JSON, "content-type": content_type}, orjson.dumps(RESULT))
+    assert refused(outcome)[1] == "REDACT_FAILED"
+
+
+@pytest.mark.parametrize(
+    "result", [ALLOW, {"effect": "sanitize", "redactions": [{"path": "", "pattern": CARD, "replacement": "x"}]}]
+)
+def test_b6_headers_that_describe_the_body_go_when_it_changes(result: Json) -> None:
+    desk = Desk(result=result)
+    *_, outcome = desk.respond(desk.open("duplex"), {**JSON, "etag": "e"}, orjson.dumps(RESULT))
+    removed = parsed(outcome)[0].response_headers.response.header_mutation.remove_headers
+    assert ("etag" in removed) is (result is not ALLOW)
+
+
+def test_b7_a_body_that_is_refused_at_its_trailers_ends_there() -> None:
+    desk = Desk(result={"effect": "deny", "reason": "closed"})
+    stream = desk.open("duplex")
+    stream.message(desk.headers("response_headers", JSON))
+    stream.message(desk.message("response_body", {"body": orjson.dumps(RESULT)}))
+    assert refused(stream.message(desk.message("response_trailers")))[1] == "closed"
+
+
 @pytest.mark.parametrize("raw", [b"\xff\xff", b"\x0a"])
 def test_a21_bytes_that_are_no_message_end_the_stream(raw: bytes) -> None:
     assert refused(sanitizing().open("request").message(raw))[1] == "SYS_CALLER"

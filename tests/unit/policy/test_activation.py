@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -13,14 +14,18 @@ from authz.policy import agent_contract
 from authz.policy.activation import Activation, Watch, fingerprint
 from authz.policy.engine import PolicySource
 from authz.policy.opa_native import NativeEngine
+from authz.reasons import POLICY_UNAVAILABLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from authz.policy.opa_native import NativePolicy
+
 ALLOW = 'package authz\n\ndecision := {"effect": "allow", "reason": "first"}\n'
 DENY = 'package authz\n\ndecision := {"effect": "deny", "reason": "second"}\n'
 PATIENCE_S = 10.0
+WATCH_S = 0.02
 
 
 @pytest.fixture
@@ -144,7 +149,7 @@ def test_f17_each_answer_comes_from_exactly_one_revision(activation: Activation,
 @pytest.fixture
 def watch(activation: Activation, folder: Path) -> Iterator[Watch]:
     activation.activate(source(folder))
-    watch = Watch(activation, source(folder), 0.02)
+    watch = Watch(activation, source(folder), WATCH_S)
     watch.start()
     yield watch
     watch.stop()
@@ -161,6 +166,64 @@ def test_a_changed_file_that_is_bad_leaves_the_active_one(activation: Activation
     assert answer(activation) == "first"
     (folder / "policy.rego").write_text(DENY)
     assert eventually(lambda: answer(activation) == "second")
+
+
+def test_a_changed_file_that_is_bad_is_tried_once(activation: Activation, folder: Path, watch: Watch) -> None:  # noqa: ARG001
+    (folder / "policy.rego").write_text("package authz\n\ndecision := {")
+    assert eventually(lambda: activation.refused > 0)
+    threading.Event().wait(10 * WATCH_S)
+    assert activation.refused == 1
+
+
+class Away(NativeEngine):
+    """An engine that cannot be asked, for a time."""
+
+    is_away = False
+
+    def open(self, source: PolicySource) -> NativePolicy:
+        if self.is_away:
+            raise UnavailableError(POLICY_UNAVAILABLE)
+        return super().open(source)
+
+
+def test_an_engine_that_is_away_does_not_end_the_watch(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    engine = Away(Library.load())
+    activation = Activation(engine, "authz/decision", agent_contract.interpret)
+    activation.activate(source(folder))
+    watch = Watch(activation, source(folder), WATCH_S)
+    watch.start()
+    engine.is_away = True
+    (folder / "policy.rego").write_text(DENY + "\n")
+    assert eventually(lambda: "the active one stays" in caplog.text)
+    engine.is_away = False
+    (folder / "policy.rego").write_text(DENY)
+    assert eventually(lambda: answer(activation) == "second")
+    watch.stop()
+
+
+@pytest.mark.parametrize(("field", "flag"), [("result", "reads_results"), ("truncated_body", "reads_truncated_body")])
+def test_what_a_policy_reads_is_known_when_it_is_activated(
+    activation: Activation, folder: Path, field: str, flag: str
+) -> None:
+    assert not getattr(activation.activate(source(folder)), flag)
+    (folder / "policy.rego").write_text(f"{ALLOW}\n_reads if input.{field}\n")
+    assert getattr(activation.activate(source(folder)), flag)
+
+
+def test_the_policy_before_stays_warm_and_older_ones_are_freed(activation: Activation, folder: Path) -> None:
+    def open_policies() -> int:
+        gc.collect()
+        return Library.load().engine_stats()["policies"]
+
+    before = open_policies()
+    for number, held in enumerate((1, 2, 2, 2)):
+        (folder / "data.json").write_text(f'{{"number": {number}, "of": "{folder}"}}')
+        activation.activate(source(folder))
+        assert open_policies() - before == held
+    (folder / "policy.rego").write_text('package authz\n\ndecision := {"effect": "perhaps"}\n')
+    with pytest.raises(BundleError):
+        activation.activate(source(folder))
+    assert open_policies() - before == 2
 
 
 def test_a_fingerprint_sees_every_file_and_no_missing_one(folder: Path) -> None:

@@ -200,13 +200,30 @@ def test_f7_a_copy_that_changed_on_disk_is_never_opened(state: Path, policy: Pat
 def test_files_that_change_while_they_are_probed_are_not_kept(state: Path, policy: Path) -> None:
     store = LastGood(state)
     with store.attempt(source(policy)):
-        pass
-    with store.attempt(source(policy)):
         (policy / "policy.rego").write_text(BAD)
-    copy = store.recall(source(policy))
+    assert store.recall(source(policy)) is None
+    assert list(state.iterdir()) == []
+
+
+def test_only_the_newest_good_policy_is_kept(state: Path, policy: Path) -> None:
+    for number in range(3):
+        (policy / "data.json").write_text(f'{{"n": {number}}}')
+        with LastGood(state).attempt(source(policy)):
+            pass
+    copy = LastGood(state).recall(source(policy))
     assert copy is not None
-    assert [path.read_text() for path in copy.paths[0].rglob("*.rego")] == [GOOD]
+    assert (copy.paths[0] / "data.json").read_text() == '{"n": 2}'
     assert sorted(path.name for path in state.iterdir()) == sorted(["good", source_digest(copy)])
+
+
+def test_f15_a_second_poison_does_not_lift_the_first(state: Path, policy: Path) -> None:
+    for rego in (BAD, BAD + "\n"):
+        (policy / "policy.rego").write_text(rego)
+        for _ in range(CRASHES):
+            crash(state, policy)
+        assert refusal(state, source(policy)) == "BUNDLE_POISON"
+    (policy / "policy.rego").write_text(BAD)
+    assert LastGood(state).is_poison(source(policy))
 
 
 def test_the_copy_loads_as_its_original_does(state: Path, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from authz.errors import ConfigError
-from authz.policy.sources import existing, library_beside, tables_below
+from authz.policy.sources import existing, files_below, library_beside, tables_below
 from authz.resources import shared
 
 if TYPE_CHECKING:
@@ -45,3 +45,12 @@ def test_a_table_may_be_given_itself(tmp_path: Path) -> None:
     table.touch()
     module.touch()
     assert list(tables_below([table, module])) == [table]
+
+
+def test_the_files_of_a_policy_are_those_that_the_engine_reads(tmp_path: Path) -> None:
+    read = {".manifest", "a.rego", "b/.manifest", "b/data.yaml", "b/c.json", "f.yml"}
+    for name in (*read, ".git/d.rego", ".git/.manifest", ".e.rego", "README.md"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("{}")
+    assert {str(path.relative_to(tmp_path)) for path in files_below(tmp_path)} == read
+    assert list(files_below(tmp_path / "README.md")) == [tmp_path / "README.md"]

@@ -1,0 +1,9 @@
+"""What holds for every test."""
+
+from __future__ import annotations
+
+from hypothesis import HealthCheck, settings
+
+# A machine that is busy with something else must not fail a property for being slow.
+settings.register_profile("authz", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("authz")
