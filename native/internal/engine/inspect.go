@@ -14,7 +14,8 @@ type Reference struct {
 	Location *Location `json:"location,omitempty"`
 }
 
-// references lists every read of `input`.
+// references lists every read of `input`. A rule that asks whether the phase is `result` speaks about
+// results, read or not.
 func references(modules map[string]*ast.Module) []Reference {
 	found := []Reference{}
 	for _, module := range inOrder(modules) {
@@ -24,8 +25,22 @@ func references(modules map[string]*ast.Module) []Reference {
 			}
 			return false
 		})
+		for _, rule := range module.Rules {
+			if mentions(rule, ast.InputRootRef.Append(ast.StringTerm("phase"))) && mentions(rule, ast.String("result")) {
+				found = append(found, Reference{Path: []string{"result"}, Location: locate(rule.Location)})
+			}
+		}
 	}
 	return found
+}
+
+func mentions(rule *ast.Rule, value ast.Value) bool {
+	seen := false
+	ast.WalkTerms(rule, func(term *ast.Term) bool {
+		seen = seen || term.Value.Compare(value) == 0
+		return seen
+	})
+	return seen
 }
 
 func constant(ref ast.Ref) []string {
