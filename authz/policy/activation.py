@@ -171,7 +171,7 @@ class Activation:
                 decision=policy.query(self._entrypoint),
                 handshake=_optional(policy, HANDSHAKE),
                 interpret=self._interpret,
-                reads_results=policy.reads("result"),
+                reads_results=policy.may_read("result"),
                 reads_truncated_body=policy.reads("truncated_body"),
                 policy=policy,
             )

@@ -85,7 +85,11 @@ class Policy(Protocol):
         ...
 
     def reads(self, field: str) -> bool:
-        """Whether some rule surely reads `input.<field>`. A doubt is False: the strict answer follows."""
+        """Whether some rule surely reads `input.<field>`; for what is granted to those who do. A doubt is False."""
+        ...
+
+    def may_read(self, field: str) -> bool:
+        """Whether some rule may read `input.<field>`; for what is withheld from those who do not. A doubt is True."""
         ...
 
     def query(self, entrypoint: str) -> Query:

@@ -47,6 +47,7 @@ class NativePolicy:
     def __init__(self, policy: native.Policy) -> None:
         self._policy = policy
         self._read = frozenset(reference.path[0] for reference in policy.references if reference.path)
+        self._reads_whole = any(not reference.path for reference in policy.references)
         self.digest: Final = policy.digest
         self.revision: Final = policy.revision
         self.metadata: Final[Mapping[str, JsonValue]] = policy.metadata
@@ -55,6 +56,10 @@ class NativePolicy:
     def reads(self, field: str) -> bool:
         """Whether some rule surely reads `input.<field>`."""
         return field in self._read
+
+    def may_read(self, field: str) -> bool:
+        """Whether some rule may read `input.<field>`."""
+        return field in self._read or self._reads_whole
 
     def query(self, entrypoint: str) -> NativeQuery:
         """Prepare an entrypoint; see `Policy.query`."""

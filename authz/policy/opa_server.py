@@ -116,6 +116,10 @@ class ServerPolicy:
         """Whether some rule surely reads `input.<field>`."""
         return field in self._read
 
+    def may_read(self, field: str) -> bool:
+        """Whether some rule may read `input.<field>`; one that asks for the phase may speak about any."""
+        return self.reads(field) or self.reads("phase")
+
     def query(self, entrypoint: str) -> ServerQuery:
         """Name an entrypoint; see `Policy.query`."""
         names = entrypoint_names(entrypoint)

@@ -145,6 +145,8 @@ def test_a_read_of_an_input_field_is_found_and_nothing_else_is(policy: Policy) -
     assert policy.reads("truncated_body")
     assert policy.reads("who")
     assert not policy.reads("parsed_body")
+    assert policy.may_read("who")
+    assert not policy.may_read("result")
 
 
 def test_the_same_policy_has_the_same_digest(engine: tuple[Engine, PolicySource], policy: Policy) -> None:

@@ -210,6 +210,26 @@ def test_what_a_policy_reads_is_known_when_it_is_activated(
     assert getattr(activation.activate(source(folder)), flag)
 
 
+@pytest.mark.parametrize(
+    ("rule", "is_read"),
+    [
+        ('_reads if object.get(input, "result", null)', True),
+        ("_reads if input[_].content", True),
+        ('_reads if input.phase == "result"', True),
+        ('_reads if "result" == input.phase', True),
+        ('_reads if input.phase in {"result", "list"}', True),
+        ('_reads if input.phase == "call"', False),
+        ('_reads if input.args.phase == "result"', False),
+        ('_reads if input.tool.name == "result"', False),
+    ],
+)
+def test_b7_a_policy_that_may_speak_about_results_is_asked_about_them(
+    activation: Activation, folder: Path, rule: str, *, is_read: bool
+) -> None:
+    (folder / "policy.rego").write_text(f"{ALLOW}\n{rule}\n")
+    assert activation.activate(source(folder)).reads_results is is_read
+
+
 def test_the_policy_before_stays_warm_and_older_ones_are_freed(activation: Activation, folder: Path) -> None:
     def open_policies() -> int:
         gc.collect()
