@@ -13,7 +13,7 @@ from mcp.client.auth import OAuthClientProvider
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.auth import AuthorizationCodeResult, OAuthClientMetadata
 
-from tests.e2e.clients.agents import POLICY, mcp_server, records, text
+from tests.e2e.clients.agents import POLICY, Patient, mcp_server, records, text
 from tests.e2e.stack import PATIENCE_S, up
 
 if TYPE_CHECKING:
@@ -106,6 +106,7 @@ async def test_an_oauth_client_finds_the_issuer_gets_a_token_and_calls(office: U
         httpx2.AsyncClient(
             auth=provider,
             timeout=PATIENCE_S,
+            transport=Patient(),
             mounts={server.issuer: httpx2.MockTransport(server.answer)},
         ) as http,
         Client(streamable_http_client(office.url, http_client=http), mode=mode) as client,

@@ -91,14 +91,19 @@ async def test_a_legacy_answer_is_recorded_as_a_response_and_a_modern_retry_as_a
 async def test_progress_arrives_while_the_call_runs(office: Up, mode: str) -> None:
     """The tool waits for what only somebody who has seen the last step can send: a buffered step would stop all."""
     steps: list[str | None] = []
+    answered: list[str] = []
     async with connected(office, mode) as client:
 
         async def proceed(progress: float, total: float | None, message: str | None) -> None:  # noqa: ARG001 - the SDK's
             steps.append(message)
-            await client.call_tool("proceed")
+            answered.append(text(await client.call_tool("proceed")))
+
+        async def all_answered() -> bool:
+            return len(answered) == len(steps)
 
         with anyio.fail_after(PATIENCE_S):
             result = await client.call_tool("count", {"steps": 3}, progress_callback=proceed)
+        await until(all_answered)  # a client that leaves before its answers come stumbles over them
     assert text(result) == "Counted to 3."
     assert steps == ["step 1", "step 2", "step 3"]
 

@@ -163,3 +163,10 @@ def test_the_reference_server_asks_each_client(saw_reference: Saw) -> None:
     assert '"yes"' in saw_reference.text("sample")
     assert saw_reference.outcomes["prompt"]["result"]["messages"]
     assert saw_reference.outcomes["ping"]["result"] == {}
+
+
+@pytest.mark.parametrize("mode", VERSIONS)
+def test_a_bad_token_ends_the_connection_attempt_at_once_with_the_reason(workshop: Up, mode: str) -> None:
+    refused = session(url=workshop.url, token="bad", mode=mode, steps=[])["refused"]
+    assert "TOKEN_" in refused["message"] or "requires authorization (HTTP 401)" in refused["message"]
+    assert records(workshop)[-1]["reason"].startswith("TOKEN_")

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from contextlib import asynccontextmanager, contextmanager
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 CLIENTS = Path(__file__).resolve().parent
 POLICY = CLIENTS / "policy.rego"
+TRIES = 5
 
 
 @contextmanager
@@ -52,6 +54,19 @@ def mcp_server(log: Path, *options: str) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}/mcp"
 
 
+class Patient(httpx2.AsyncHTTPTransport):
+    """Sends again what was refused for want of time: on a busy machine a decision may miss its deadline (503)."""
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        response = await super().handle_async_request(request)
+        for _ in range(TRIES):
+            if response.status_code != HTTPStatus.SERVICE_UNAVAILABLE:
+                break
+            await response.aclose()
+            response = await super().handle_async_request(request)
+        return response
+
+
 @asynccontextmanager
 async def connected(
     up: Up, mode: str, agent: str = "agent", hooks: Mapping[str, list[Any]] | None = None, **options: Any
@@ -59,7 +74,9 @@ async def connected(
     """A client of what stands behind `up`."""
     headers = {"authorization": f"Bearer {up.token(agent)}"}
     async with (
-        httpx2.AsyncClient(headers=headers, timeout=PATIENCE_S, event_hooks=dict(hooks or {})) as http,
+        httpx2.AsyncClient(
+            headers=headers, timeout=PATIENCE_S, event_hooks=dict(hooks or {}), transport=Patient()
+        ) as http,
         Client(streamable_http_client(up.url, http_client=http), mode=mode, **options) as client,
     ):
         yield client

@@ -1,5 +1,6 @@
 // One session with either of the official TypeScript clients. Takes {url, token, mode, steps: [[method, params, options]]}
-// as JSON in its only argument and prints what the client saw: {version, outcomes}.
+// as JSON in its only argument and prints what the client saw: {version, outcomes}, or {refused} if it could not connect.
+
 // What the person and the model behind the client say.
 const ELICITED = { action: "accept", content: { name: "green" } };
 const SAMPLED = { role: "assistant", model: "m", content: { type: "text", text: "yes" } };
@@ -50,10 +51,21 @@ async function outcome(call, [method, params = {}, { abortAfter, onStep } = {}])
   }
 }
 
+// On a busy machine a decision may miss its deadline, which is a refusal (503): sent again.
+async function patient(...request) {
+  const response = await fetch(...request);
+  return response.status === 503 ? fetch(...request) : response;
+}
+
 async function main({ url, token, mode, steps }) {
   const { client, call, Transport } = mode === "sdk" ? version1() : version2(mode);
-  const transport = new Transport(new URL(url), { requestInit: { headers: { authorization: `Bearer ${token}` } } });
-  await client.connect(transport);
+  const transport = new Transport(new URL(url), { fetch: patient, requestInit: { headers: { authorization: `Bearer ${token}` } } });
+  try {
+    await client.connect(transport);
+  } catch (error) {
+    console.log(JSON.stringify({ refused: { type: error.constructor.name, message: error.message } }));
+    return;
+  }
   const version = transport.protocolVersion ?? client.getNegotiatedProtocolVersion();
   const outcomes = [];
   for (const step of steps) outcomes.push(await outcome(call, step));
