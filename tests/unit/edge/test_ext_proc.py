@@ -488,6 +488,33 @@ def test_b7_the_plan_for_an_event_holds_for_its_other_fields_too() -> None:
     assert digits.encode() not in text
 
 
+def test_b7_a_plan_that_replaces_a_value_leaves_the_other_fields() -> None:
+    desk = Desk(result={"effect": "sanitize", "redactions": [{"path": "/content", "replacement": "[GONE]"}]})
+    event = b"id: 7\ndata: " + orjson.dumps(RESULT) + b"\n\n"
+    text = shown(*desk.respond(desk.open("duplex"), EVENTS, event))
+    assert text.startswith(b"id: 7\ndata: ")
+    assert json.loads(text.partition(b"data: ")[2]) == {"jsonrpc": "2.0", "id": 7, "result": {"content": "[GONE]"}}
+
+
+def test_b7_what_stands_in_both_forms_of_a_result_is_taken_out_of_both() -> None:
+    desk = Desk(result={"effect": "sanitize", "redactions": [{**PLAN[0], "path": "/structuredContent/card"}]})
+    structured = {"card": SECRET}
+    result = {"content": [{"type": "text", "text": json.dumps(structured)}], "structuredContent": structured}
+    message = {"jsonrpc": "2.0", "id": 7, "result": result}
+    text = shown(*desk.respond(desk.open("duplex"), JSON, orjson.dumps(message)))
+    assert SECRET.encode() not in text
+    assert text.count(b"[CARD]") == 2
+
+
+@pytest.mark.parametrize("method", ["notifications/progress", "sampling/createMessage"])
+def test_what_a_server_says_beside_a_list_is_no_list(method: str) -> None:
+    desk = Desk(kind=Kind.LIST, list=ALLOW)
+    message = orjson.dumps({"jsonrpc": "2.0", "method": method, "params": {"tools": [{"name": "x"}]}})
+    text = shown(*desk.respond(desk.open("duplex"), EVENTS, b"data: " + message + b"\n\n"))
+    assert text == b"data: " + message + b"\n\n"
+    assert [decision.phase for decision in desk.records] == [Phase.CALL]
+
+
 def test_b7_nothing_of_a_refused_event_is_shown() -> None:
     desk = Desk(result={"effect": "deny", "reason": "secret"})
     event = b"event: message\nid: 7\ndata: " + orjson.dumps(RESULT) + b"\n\n"

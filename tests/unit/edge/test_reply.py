@@ -202,3 +202,7 @@ def test_a_local_answer_is_not_forwarded() -> None:
     assert response.status.code == 7
     assert (response.denied_response.status.code, response.denied_response.body) == (200, "{}")
     assert headers(response.denied_response.headers)["x-authz-decision-id"] == "d1"
+
+
+def test_a14_a_long_reason_is_cut_where_a_header_still_holds_it() -> None:
+    assert visible("x" * 1000) == "x" * 256

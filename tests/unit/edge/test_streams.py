@@ -125,3 +125,22 @@ def test_grpcio_ends_the_request_when_a_record_cannot_be_written() -> None:
     fake: Any = FakeExtProc(Outcome(answers=(b"secret",), judged=(judged(1),)))
     (answer,) = GrpcioStreams(fake, FakeLog(is_broken=True)).run(iter([b"", b""]), {})
     assert b"AUDIT_UNAVAILABLE" in ProcessingResponse.FromString(answer).immediate_response.body
+
+
+def test_an_answer_waits_for_its_record_if_anything_in_it_passes() -> None:
+    streams, _ = native(Outcome(answers=(b"a",), judged=(judged(1), judged(2, Effect.DENY))), FakeLog())
+    assert streams.message(1, b"", FakeClaim()).allow  # type: ignore[arg-type]
+
+
+def test_a_stream_that_is_gone_is_forgotten() -> None:
+    streams, fake = native(Outcome(), FakeLog())
+    streams.close(1)
+    with pytest.raises(KeyError):
+        streams.message(1, b"", FakeClaim())  # type: ignore[arg-type]
+    assert streams.refuse(1, "SYS_INTERNAL", b"", None).end
+    assert fake.refused == ["SYS_INTERNAL"]
+
+
+def test_without_a_log_answers_are_sent_all_the_same() -> None:
+    fake: Any = FakeExtProc(Outcome(answers=(b"a",), judged=(judged(1),), end=True))
+    assert list(GrpcioStreams(fake, None).run(iter([b"m"]), {})) == [b"a"]
