@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -110,8 +111,11 @@ def _stack(state: Path, policy: Sequence[Path], port: int) -> Iterator[dict[str,
 def _child(arguments: list[str], log: Path, stdout: int | None = None) -> Iterator[subprocess.Popen[bytes]]:
     """A Python program of ours, ended with the block."""
     with log.open("wb") as errors:
+        # The caller's AUTHZ_ settings are for the caller's own service; Envoy's place is the exception.
+        environment = {name: text for name, text in os.environ.items() if not name.startswith("AUTHZ_")}
+        environment |= {"AUTHZ_ENVOY": os.environ["AUTHZ_ENVOY"]} if "AUTHZ_ENVOY" in os.environ else {}
         child = subprocess.Popen(  # noqa: S603 - this interpreter, arguments of ours
-            [sys.executable, *arguments], stdout=errors if stdout is None else stdout, stderr=errors
+            [sys.executable, *arguments], stdout=errors if stdout is None else stdout, stderr=errors, env=environment
         )
         try:
             yield child
