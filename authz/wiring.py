@@ -163,8 +163,7 @@ class Sidecar:
 
     def degraded(self) -> dict[str, str]:
         """What does not work although checks are served, by part: a code each."""
-        refused = self.activation.last_failure
-        return {"policy": refused.code} if refused else {}
+        return {"policy": refused.code} if (refused := self.activation.last_failure) else {}
 
     def stop(self) -> bool:
         """Drain and end: NOT_SERVING first, calls in flight finish, then what they needed goes.
@@ -334,14 +333,13 @@ def last_good(config: Config) -> LastGood | None:
     Raises:
         ConfigError: the folder lies within the policy, which would load its own copies.
     """
-    policy = config.policy
-    if policy.state is None or not policy.paths:
+    if (policy := config.policy).state is None or not policy.paths:
         return None
     state, paths = policy.state.resolve(), [path.resolve() for path in policy.paths]
     if any(state.is_relative_to(path) for path in paths):
         raise ConfigError(f"policy.state lies within the policy: `{state}`", remedy="give a folder beside it")
-    service = "\0".join([policy.contract, policy.rule, *map(str, paths)])
-    return LastGood(state / hashlib.sha256(service.encode()).hexdigest()[:16])
+    service = "\0".join([policy.contract, policy.rule, *map(str, paths)]).encode()
+    return LastGood(state / hashlib.sha256(service).hexdigest()[:16])
 
 
 def _engine(config: Config, library: Library) -> Engine:
