@@ -63,6 +63,6 @@ def rfc3339(unix_ns: int) -> str:
     return f"{_second(seconds)}.{nanoseconds:09d}Z"
 
 
-@functools.lru_cache(maxsize=4)
+@functools.lru_cache(maxsize=4)  # thousands of decisions share a second
 def _second(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    return datetime.fromtimestamp(seconds, UTC).isoformat()[:19]

@@ -16,12 +16,12 @@ import functools
 import re
 from base64 import b64encode
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import orjson
 
 from authz.audit.masking import Known
+from authz.clock import rfc3339
 from authz.errors import ConfigError
 from authz.model import Principal
 
@@ -148,17 +148,6 @@ def one_line(document: bytes) -> bytes:
     if document.isascii() and b"\x7f" not in document:
         return document
     return _CONTROL.sub(lambda match: b"\\u%04x" % ord(match[0].decode()), document)
-
-
-def rfc3339(unix_ns: int) -> str:
-    """UTC with nanoseconds (RFC 3339 section 5.6), which `datetime` alone would round away."""
-    seconds, nanoseconds = divmod(unix_ns, 1_000_000_000)
-    return f"{_second(seconds)}.{nanoseconds:09d}Z"
-
-
-@functools.lru_cache(maxsize=2)  # thousands of records share a second
-def _second(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat()[:19]
 
 
 @functools.lru_cache(maxsize=1024)  # what an agent's decisions share is written once, not by call

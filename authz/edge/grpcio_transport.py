@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 from concurrent import futures
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from authz.config import Config
     from authz.edge.ext_authz import ExtAuthz
+    from authz.edge.streams import RecordLog
     from authz.pdp import Answered, Exchange
     from authz.reasons import Reason
 
@@ -33,14 +34,6 @@ AUTHORIZATION: Final = "envoy.service.auth.v3.Authorization"
 EXTERNAL_PROCESSOR: Final = "envoy.service.ext_proc.v3.ExternalProcessor"
 HEALTH: Final = "grpc.health.v1.Health"
 WORKERS: Final = 32
-
-
-class RecordLog(Protocol):
-    """Where records go."""
-
-    def append(self, record: bytes, sequence: int) -> None:
-        """Return once it is durable. Raises NativeError when it is not."""
-        ...
 
 
 class LocalClaim:

@@ -17,6 +17,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from tests.e2e.serving import ROOT, ask, serving, tool_call
+from tests.e2e.stack import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -213,13 +214,3 @@ def test_k4_what_is_wrong_or_unsafe_refuses_to_start(tmp_path: Path, flags: list
     assert ended.returncode == code, ended.stderr
     assert says in ended.stderr
     assert "Traceback" not in ended.stderr
-
-
-def eventually(holds: Any) -> bool:
-    """Whether it comes to hold within the test's patience."""
-    waiting = threading.Event()
-    for _ in range(int(PATIENCE_S / 0.05)):
-        if holds():
-            return True
-        waiting.wait(0.05)
-    return False

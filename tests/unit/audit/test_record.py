@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from authz import reasons
-from authz.audit.record import rfc3339
+from authz.clock import rfc3339
 from authz.errors import ConfigError
 from authz.model import NO_REVISION, Effect, Mode, Phase, Status
 from tests.decisions import CALL, CHECK, PARENT_ID, TRACE_ID, decision, record_writer, refusal
