@@ -12,7 +12,7 @@ each-bundle = @for bundle in bundles/*/; do $(BIN)/opa $(1) --schema rego/schema
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test bench build lint format docs lock clean bootstrap \
+.PHONY: help demo test bench build lint format docs protos lock clean bootstrap \
 	check-format check-style check-types check-layers check-rego check-go test-rego test-go test-python
 
 help: ## list the targets
@@ -42,6 +42,9 @@ format: bootstrap ## rewrite Python, Rego and Go sources in their standard form
 docs: bootstrap ## write docs/reference from the code, and the table of attacks from the tests
 	@$(BIN)/python -m tools.reference
 	@$(BIN)/python -m tools.attacks
+
+protos: bootstrap ## write authz/_gen from protos/
+	@$(BIN)/python -m tools.protos
 
 lock: bootstrap ## pin the dependencies again; UPGRADE=1 takes the newest
 	$(COMPILE) pyproject.toml -o requirements/runtime.txt
