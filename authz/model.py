@@ -93,6 +93,23 @@ class Kind(Word):
     RESPONSE = "response"
 
 
+class Lifecycle(Word):
+    """Where an agent stands in the registry (requirement I4). Retired is final."""
+
+    ACTIVE = "active"
+    PAUSED = "paused"
+    RETIRED = "retired"
+
+
+class Autonomy(Word):
+    """What an agent may do without a person (requirement I4)."""
+
+    OBSERVE = "observe"
+    ACT_WITH_APPROVAL = "act_with_approval"
+    ACT_WITHIN_LIMITS = "act_within_limits"
+    AUTONOMOUS = "autonomous"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
     """One request as Envoy described it, before anything in it is believed.
@@ -132,6 +149,21 @@ class Principal:
     client: str = ""
     jti_sha256: str = ""
     expires_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentFacts:
+    """What the registry says of an agent and a decision needs; the local replica holds it.
+
+    `tools_ceiling` lists `SERVER/NAME`, where a name that ends in `*` is a prefix; None is no ceiling,
+    empty grants none.
+    """
+
+    lifecycle: Lifecycle
+    autonomy: Autonomy
+    owner: str
+    memory_writes_paused: bool = False
+    tools_ceiling: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -215,6 +215,42 @@ SCOPE = _reason(
 # Revocation, approvals, budgets
 REVOKED = _reason("REVOKED", 403, REFUSED, Status.REVOKED, "a kill covers this call", _OPERATOR)
 KILL_STALE = _error("KILL_STALE", "the list of kills is too old to trust", _RETRY)
+AGENT_PAUSED = _reason(
+    "AGENT_PAUSED", 403, REFUSED, Status.REVOKED, "the agent is paused", "Ask the agent's owner to resume it."
+)
+AGENT_RETIRED = _reason("AGENT_RETIRED", 403, REFUSED, Status.REVOKED, "the agent is retired", _OPERATOR)
+TOOL_CEILING = _reason(
+    "TOOL_CEILING",
+    403,
+    POLICY_DENIED,
+    Status.POLICY_BLOCKED,
+    "the agent's registration does not include this tool",
+    "Use another tool, or ask the agent's owner to widen the registration.",
+)
+AUTONOMY_EXCEEDED = _reason(
+    "AUTONOMY_EXCEEDED",
+    403,
+    POLICY_DENIED,
+    Status.POLICY_BLOCKED,
+    "the agent may only observe",
+    "Do not repeat the call; only calls of risk `read` pass.",
+)
+AUTONOMY_APPROVAL = _reason(
+    "AUTONOMY_APPROVAL",
+    403,
+    APPROVAL_NEEDED,
+    Status.APPROVAL_PENDING,
+    "the agent may change things only with a person's approval",
+    "Ask a person who may approve it, then repeat the call unchanged.",
+)
+MEMORY_WRITES_PAUSED = _reason(
+    "MEMORY_WRITES_PAUSED",
+    403,
+    POLICY_DENIED,
+    Status.REVOKED,
+    "the agent's memory writes are paused",
+    "Go on without writing memory, or ask the agent's owner to resume it.",
+)
 APPROVAL_INVALID = _reason(
     "APPROVAL_INVALID",
     403,

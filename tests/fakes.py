@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from authz.budgets.reservations import Budgets
     from authz.errors import DenialError
-    from authz.model import Charge, Check, Decision, JsonObject, LocalAnswer
+    from authz.model import AgentFacts, Charge, Check, Decision, JsonObject, LocalAnswer
 
 Json = dict[str, Any]
 
@@ -153,16 +153,26 @@ class FakeKills:
     source: str = "fake"
     sequence: int = 0
     agents: dict[str, Kill] = field(default_factory=dict)
+    capabilities: dict[str, Kill] = field(default_factory=dict)
+    registry: dict[str, AgentFacts] = field(default_factory=dict)
     failure: DenialError | None = None
 
     def kill(self, agent: str) -> None:
         self.sequence += 1
-        self.agents[agent] = Kill(id=f"k{self.sequence}", scope=f"agent {agent}")
+        self.agents[agent] = Kill(id=f"k{self.sequence}", scope=f"agent {agent}", kind="agent")
+
+    def kill_capability(self, capability: str, kind: str = "capability") -> None:
+        self.sequence += 1
+        self.capabilities[capability] = Kill(id=f"k{self.sequence}", scope=f"{kind} {capability}", kind=kind)
 
     def covering(self, principal: Principal, call: ToolCall | None) -> Kill | None:
         if self.failure is not None:
             raise self.failure
-        return self.agents.get(principal.agent)
+        covered = (self.capabilities.get(name) for name in (call.tool.capabilities if call else ()))
+        return self.agents.get(principal.agent) or next(filter(None, covered), None)
+
+    def facts(self, principal: Principal) -> AgentFacts | None:
+        return self.registry.get(principal.agent)
 
 
 @dataclass

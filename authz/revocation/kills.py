@@ -1,4 +1,4 @@
-"""The port through which a decision asks whether a kill covers it, and the honest absence of kills.
+"""The port through which a decision asks whether a kill covers it and who its agent is, and the honest absence of both.
 
 Decides nothing yet: `NoKills` serves without revocation, and its `source` says so in `doctor`, the
 metrics and every record. Must never block or do network I/O: a real replica answers from memory.
@@ -7,22 +7,26 @@ metrics and every record. Must never block or do network I/O: a real replica ans
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
-    from authz.model import Principal, ToolCall
+    from authz.model import AgentFacts, Principal, ToolCall
+
+MEMORY_WRITES: Final = "memory-writes"
+"""The kind of scope that stops an agent's calls with the capability `memory_write`, and no other."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kill:
-    """One kill in force: its id and its scope in words, for the record and the caller."""
+    """One kill in force: its id, its scope in words, and the scope's kind, for the record and the caller."""
 
     id: str
     scope: str
+    kind: str = ""
 
 
 class Kills(Protocol):
-    """A local replica of the ledger of kills."""
+    """A local replica of the ledger of kills and of the registry's facts, which come by the same stream."""
 
     @property
     def source(self) -> str:
@@ -42,6 +46,10 @@ class Kills(Protocol):
         """
         ...
 
+    def facts(self, principal: Principal) -> AgentFacts | None:
+        """What the registry says of this principal's agent; None of one that it does not know."""
+        ...
+
 
 class NoKills:
     """`revocation: none`: nothing can be killed here."""
@@ -51,4 +59,8 @@ class NoKills:
 
     def covering(self, principal: Principal, call: ToolCall | None) -> Kill | None:  # noqa: ARG002 - the port's shape
         """Nothing is covered, because nothing is known."""
+        return None
+
+    def facts(self, principal: Principal) -> AgentFacts | None:  # noqa: ARG002 - the port's shape
+        """No registry is known either."""
         return None
