@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Final
 from authz import __version__
 from authz.approvals.overrides import NoOverrides
 from authz.audit.masking import KEY_BYTES, Masker
-from authz.audit.masking_key import load_or_create
 from authz.audit.record import RecordWriter
 from authz.audit.recorder import Recorder
 from authz.budgets.reservations import NoBudgets
@@ -55,6 +54,7 @@ from authz.policy.sources import existing, library_beside, read_archive
 from authz.protocol import canonical
 from authz.reasons import CATALOGUE, SANITIZE_NOT_APPLIED
 from authz.revocation.kills import NoKills
+from authz.secret_file import load_or_create
 from authz.telemetry import names
 from authz.telemetry.metrics import Metrics, Reading
 from authz.telemetry.pipeline import SpanPipeline, otlp_exporter, resource
@@ -385,7 +385,9 @@ def server_options(config: Config) -> ServerOptions:
 def _masking_key(config: Config) -> bytes:
     """Kept beside the records, so that equal values match across restarts; without records, one for this run."""
     directory = config.audit.directory
-    return secrets.token_bytes(KEY_BYTES) if directory is None else load_or_create(directory / "masking.key")
+    if directory is None:
+        return secrets.token_bytes(KEY_BYTES)
+    return load_or_create(directory / "masking.key", size_bytes=KEY_BYTES)
 
 
 def _tls(tls: Tls) -> TLSOptions:
