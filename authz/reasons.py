@@ -261,6 +261,14 @@ APPROVAL_INVALID = _reason(
 )
 BUDGET_UNAVAILABLE = _error("BUDGET_UNAVAILABLE", "the budget that the policy charges is not available", _RETRY)
 
+# The control plane
+DATABASE_UNAVAILABLE = _error(
+    "DATABASE_UNAVAILABLE",
+    "the control plane's database cannot be used; nothing was done",
+    "Retry later; operators: see whether the database is up and its disk has room.",
+    503,
+)
+
 # Policy
 POLICY_UNDEFINED = _error("POLICY_UNDEFINED", "the policy gives no decision for this call", _OPERATOR)
 POLICY_TYPE = _error("POLICY_TYPE", "the policy's decision has the wrong shape", _OPERATOR)

@@ -1,0 +1,1 @@
+"""What Alembic reads. `authz.database.migrate` runs it."""

@@ -1,0 +1,1 @@
+"""One line of migrations for each room: see `authz.database`."""
