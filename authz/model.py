@@ -250,6 +250,7 @@ NO_HEADER_CHANGES: Final = HeaderChanges()
 class Verdict:
     """What the policy said, after strict interpretation and before anything was enforced.
 
+    `capabilities` are the tool's as `tags.capabilities` names them, beside the route's.
     `http_status`, `body` and `metadata` are opa-envoy-plugin's and stay unset under contract `agent`.
     """
 
@@ -264,6 +265,7 @@ class Verdict:
     charges: tuple[Charge, ...] = ()
     headers: HeaderChanges = NO_HEADER_CHANGES
     tags: Mapping[str, JsonValue] = field(default_factory=dict)
+    capabilities: tuple[str, ...] = ()
     http_status: int | None = None
     body: str | None = None
     metadata: Mapping[str, JsonValue] = field(default_factory=dict)

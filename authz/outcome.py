@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from authz.config import Route
     from authz.errors import DenialError
-    from authz.model import Check, LocalAnswer, Principal, Revision, ToolCall, Verdict
+    from authz.model import AgentFacts, Check, LocalAnswer, Principal, Revision, ToolCall, Verdict
     from authz.policy.activation import ActivePolicy
 
 EXT_PROC: Final = "authz.ext_proc"
@@ -47,6 +47,7 @@ class Course:
     new_id: Callable[[], str]
     route: Route | None = None
     principal: Principal | None = None
+    agent: AgentFacts | None = None
     call: ToolCall | None = None
     policy: ActivePolicy | None = None
     verdict: Verdict | None = None

@@ -11,15 +11,17 @@ Trusts the ports it is given to be local and thread-safe; calls arrive on many t
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from authz import outcome
 from authz.errors import DenialError, InvalidRequestError, UnavailableError
-from authz.model import Effect, Kind, Phase, Verdict
+from authz.identity import autonomy
+from authz.model import Effect, Kind, Mode, Phase, Risk, Verdict
 from authz.outcome import Course
 from authz.policy import envoy_contract
-from authz.policy.agent_input import NO_FACTS, Facts, input_document
-from authz.reasons import REVOKED, SYS_DEADLINE, SYS_INTERNAL
+from authz.policy.agent_input import NO_FACTS, Facts, agent_facts, input_document
+from authz.reasons import MEMORY_WRITES_PAUSED, REVOKED, SYS_DEADLINE, SYS_INTERNAL
+from authz.revocation.kills import MEMORY_WRITES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,6 +36,9 @@ if TYPE_CHECKING:
     from authz.revocation.kills import Kills
 
     Render = Callable[[Check, Decision, Route | None], bytes]
+
+HANDSHAKE: Final = Verdict(effect=Effect.ALLOW, reason="handshake", risk=Risk.READ)
+"""What a handshake comes to unless the policy speaks about handshakes (contracts §4)."""
 
 
 class Claim(Protocol):
@@ -167,50 +172,71 @@ class PolicyDecisionPoint:
         # 3. Protocol.
         course.call = front.call(check, course.route)
         self._mark(course, "protocol")
-        # 4. Revocation.
+        # 4. Revocation: no kill covers the call, and the registry has the agent make it.
         course.kills_sequence = self._ports.kills.sequence
-        self._refuse_killed(course)
+        self._refuse_stopped(course)
         # 5. Override and 6. Facts: from local replicas only.
         facts = self._facts(course)
         self._mark(course, "facts")
         # 7. Policy and 8. Interpret.
-        verdict = course.verdict = self._ask(course, facts)
+        course.verdict = self._ask(course, facts)
         self._mark(course, "policy")
         # 9. Obligations: one that cannot be met turns the outcome into deny.
+        verdict = course.verdict = self._narrowed(course, course.verdict, facts)
         if course.principal is not None:
             self._ports.budgets.plan(course.principal, verdict.charges)
         return outcome.judged(course, verdict)
 
-    def _refuse_killed(self, course: Course) -> None:
+    def _refuse_stopped(self, course: Course) -> None:
         if course.principal is None:
             return
-        kill = self._ports.kills.covering(course.principal, course.call)
+        kills = self._ports.kills
+        kill = kills.covering(course.principal, course.call)
         if kill is not None:
-            raise InvalidRequestError(REVOKED, f"kill {kill.id}: {kill.scope}")
+            reason = MEMORY_WRITES_PAUSED if kill.kind == MEMORY_WRITES else REVOKED
+            raise InvalidRequestError(reason, f"kill {kill.id}: {kill.scope}")
+        course.agent = kills.facts(course.principal)
+        if course.agent is not None and course.call is not None:
+            autonomy.admit(course.agent, course.call)
+
+    def _narrowed(self, course: Course, verdict: Verdict, facts: Facts) -> Verdict:
+        """What is left of the verdict once the registry, and kills of what the policy alone knows, are asked."""
+        call = course.call
+        if call is None or (verdict.effect is Effect.DENY and verdict.mode is Mode.BLOCK):
+            return verdict
+        named = tuple(name for name in verdict.capabilities if name not in call.tool.capabilities)
+        if named:
+            tool = replace(call.tool, capabilities=(*call.tool.capabilities, *named))
+            course.call = replace(call, tool=tool)
+            self._refuse_stopped(course)
+        if course.agent is None:
+            return verdict
+        return autonomy.narrowed(course.agent, verdict, approved=bool(facts.approval))
 
     def _facts(self, course: Course) -> Facts:
         if course.principal is None or course.call is None:
             return NO_FACTS
         budgets = self._ports.budgets.left(course.principal)
         approval = self._ports.overrides.presented(course.check, course.principal, course.call)
-        return Facts(budgets=budgets, approval=approval) if budgets or approval else NO_FACTS
+        if not (budgets or approval or course.agent):
+            return NO_FACTS
+        return Facts(agent=agent_facts(course.agent), budgets=budgets, approval=approval)
 
     def _ask(self, course: Course, facts: Facts) -> Verdict:
         policy = course.policy = self._ports.policies.active()
         call = course.call
-        # A handshake passes unless the policy speaks about handshakes (contracts §4).
         shakes = call is not None and call.kind in (Kind.HANDSHAKE, Kind.RESPONSE)
         query = policy.handshake if shakes else policy.decision
         if query is None:
-            return Verdict(effect=Effect.ALLOW, reason="handshake")
+            return HANDSHAKE
         if self._now_ns() > course.deadline_ns:
             raise UnavailableError(SYS_DEADLINE)
         course.input_json = self._input(course, policy, facts)
         result = query.evaluate(course.input_json, self._evaluation_s)
         course.result_json = result or b""
-        if shakes and result is None:
-            return Verdict(effect=Effect.ALLOW, reason="handshake")
-        return policy.interpret(result)
+        if not shakes:
+            return policy.interpret(result)
+        return HANDSHAKE if result is None else replace(policy.interpret(result), risk=Risk.READ)
 
     def _input(self, course: Course, policy: ActivePolicy, facts: Facts) -> bytes:
         if course.check.document is not None:
@@ -236,7 +262,7 @@ class PolicyDecisionPoint:
             return None
         try:
             if course.kills_sequence != self._ports.kills.sequence:
-                self._refuse_killed(course)
+                self._refuse_stopped(course)
             if course.principal is not None and course.verdict is not None:
                 self._ports.budgets.reserve(course.principal, course.verdict.charges)
         except DenialError as error:
@@ -261,6 +287,9 @@ class PolicyDecisionPoint:
         """
         call = exchange.call
         tool = replace(call.tool, name=name, method="tools/call")
+        agent = self._ports.kills.facts(exchange.principal)
+        if agent is not None and not autonomy.is_under(agent.tools_ceiling, tool):
+            return False
         listed = replace(call, kind=Kind.LIST, phase=Phase.LIST, tool=tool, args={})
         verdict, _, _ = self._ask_again(exchange, listed, None)
         return verdict.effect is not Effect.DENY

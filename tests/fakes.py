@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from authz.approvals.overrides import Overrides
     from authz.budgets.reservations import Budgets
     from authz.errors import DenialError
     from authz.model import AgentFacts, Charge, Check, Decision, JsonObject, LocalAnswer
@@ -221,6 +222,7 @@ class Bench:
     front: FakeFront = field(default_factory=FakeFront)
     policies: FakePolicies = field(default_factory=FakePolicies)
     kills: FakeKills = field(default_factory=FakeKills)
+    overrides: Overrides = field(default_factory=NoOverrides)
     budgets: Budgets = field(default_factory=NoBudgets)
     recorder: FakeRecorder = field(default_factory=FakeRecorder)
     clock: FakeClock = field(default_factory=FakeClock)
@@ -232,7 +234,7 @@ class Bench:
             front=self.front,
             policies=self.policies,
             kills=self.kills,
-            overrides=NoOverrides(),
+            overrides=self.overrides,
             budgets=self.budgets,
             recorder=self.recorder,
             clock=self.clock,

@@ -63,6 +63,8 @@ def _read(result_json: bytes) -> Verdict:
     if "effect" not in result:
         raise _wrong("effect", "given")
     fields = {key: _READERS[key](value, key) for key, value in result.items()}
+    if "capabilities" in (tags := result.get("tags") or {}):
+        fields["capabilities"] = _strings(tags["capabilities"], "tags.capabilities")
     return _consistent(Verdict(**fields))  # type: ignore[arg-type]
 
 

@@ -16,7 +16,7 @@ from authz.clock import rfc3339
 from authz.model import Phase
 
 if TYPE_CHECKING:
-    from authz.model import Check, JsonObject, JsonValue, Principal, ToolCall
+    from authz.model import AgentFacts, Check, JsonObject, JsonValue, Principal, ToolCall
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +30,13 @@ class Facts:
 
 
 NO_FACTS: Final = Facts()
+
+
+def agent_facts(agent: AgentFacts | None) -> JsonObject:
+    """What policies read of the registry; nothing of an agent that it does not know."""
+    if agent is None:
+        return {}
+    return {"lifecycle": agent.lifecycle, "autonomy": agent.autonomy, "owner": agent.owner}
 
 
 def input_document(
