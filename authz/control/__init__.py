@@ -1,0 +1,1 @@
+"""The control plane: its services, and who may call them."""

@@ -1,0 +1,1 @@
+"""How a sidecar joins a control plane once, stays known to it by a certificate, and starts again without it."""

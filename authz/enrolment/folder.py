@@ -1,0 +1,134 @@
+"""A sidecar's identity on disk, so that it starts again without network and without a second token.
+
+Decides what lies where: `identity.pem` (key and chain, one file because they belong together), `roots.pem` and
+`membership.json`. Each file is replaced whole and is its owner's alone; a looser one is refused.
+
+Must never be shared by two sidecars. Trusts the folder's owner.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import stat
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from authz.enrolment.identity import Identity, RedisAccess
+from authz.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+IDENTITY: Final = "identity.pem"
+ROOTS: Final = "roots.pem"
+MEMBERSHIP: Final = "membership.json"
+_OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityFolder:
+    """`DIR/sidecar/identity` of one sidecar."""
+
+    path: Path
+
+    def keep(self, identity: Identity) -> None:
+        """Write it, durably; what was there before stays until each file is whole.
+
+        Raises:
+            ConfigError: the folder cannot be written.
+        """
+        membership = {
+            "sidecar": identity.sidecar,
+            "tenants": identity.tenants,
+            "replication": identity.replication,
+            "redis": {
+                "url": identity.redis.url,
+                "username": identity.redis.username,
+                "password": identity.redis.password,
+            },
+        }
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.write(ROOTS, identity.roots_pem)
+            self.write(MEMBERSHIP, json.dumps(membership, indent=1).encode())
+            # Last: an enrolment counts once its key is kept.
+            self.write(IDENTITY, identity.key_pem + identity.chain_pem)
+        except OSError as error:
+            raise ConfigError(
+                f"{self.path}: {error.strerror}", remedy="give a folder that this user may write"
+            ) from None
+
+    def read(self) -> Identity | None:
+        """What was kept; None where nothing was.
+
+        Raises:
+            ConfigError: a file is damaged, or readable by others.
+        """
+        if not (self.path / IDENTITY).exists():
+            return None
+        try:
+            return _identity(*(self.octets(name) for name in (IDENTITY, ROOTS, MEMBERSHIP)))
+        except OSError as error:
+            raise ConfigError(f"{error.filename}: {error.strerror}", remedy="enrol the sidecar again") from None
+        except (ValueError, KeyError, TypeError):
+            raise ConfigError(
+                f"{self.path} holds no identity", remedy="remove it and enrol the sidecar again"
+            ) from None
+
+    def write(self, name: str, octets: bytes) -> None:
+        """One file of the folder, replaced whole.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        draft = self.path / f".{name}.{secrets.token_hex(8)}"
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(octets)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(self.path / name)
+        self._sync()
+
+    def octets(self, name: str) -> bytes:
+        """One file of the folder.
+
+        Raises:
+            ConfigError: others may read it.
+            OSError: it is not there, or cannot be read.
+        """
+        with (self.path / name).open("rb") as file:
+            # Asked of the open file, so that it cannot be exchanged between the question and the reading.
+            if os.fstat(file.fileno()).st_mode & _OTHERS:
+                raise ConfigError(f"{self.path / name} is open to other users", remedy="chmod 600 it, or enrol again")
+            return file.read()
+
+    def _sync(self) -> None:
+        descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _identity(pem: bytes, roots: bytes, membership: bytes) -> Identity:
+    told: dict[str, Any] = json.loads(membership)
+    key = load_pem_private_key(pem, password=None)
+    certificates = tuple(x509.load_pem_x509_certificates(pem))
+    if not isinstance(key, EllipticCurvePrivateKey) or certificates[0].public_key() != key.public_key():
+        raise ValueError("the key and its certificate do not belong together")
+    return Identity(
+        sidecar=told["sidecar"],
+        tenants=tuple(told["tenants"]),
+        key=key,
+        certificates=certificates,
+        roots=tuple(x509.load_pem_x509_certificates(roots)),
+        replication=told["replication"],
+        redis=RedisAccess(**told["redis"]),
+    )
