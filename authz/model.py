@@ -137,7 +137,11 @@ class Check:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Principal:
-    """Who calls, as a verified token says. Agents are known by (issuer, tenant, agent)."""
+    """Who calls, as a verified token says. Agents are known by (issuer, tenant, agent).
+
+    `parents` are the agents that delegated to this one: the token's `parents`, root first, then the other actors of its
+    `act` chain, outermost first; each once.
+    """
 
     issuer: str
     tenant: str
@@ -149,6 +153,11 @@ class Principal:
     client: str = ""
     jti_sha256: str = ""
     expires_at: float = 0.0
+
+    @property
+    def ancestors(self) -> tuple[str, ...]:
+        """Whose subtree this agent is in, for kills: its parents, and the subject that it acts for."""
+        return self.parents if self.subject == self.agent else (*self.parents, self.subject)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -51,15 +51,16 @@ def principal(claims: JsonObject, *, issuer: Issuer, now_s: float, limits: Limit
     if issuer.tenants is not None and tenant not in issuer.tenants:
         raise InvalidRequestError(TOKEN_TENANT)
     subject = _identifier(claims, "sub")
-    actor = _innermost_actor(claims) or subject
+    actors = _actors(claims)
+    agent = _identifier(claims, "agent_id", actors[-1] if actors else subject)
     return Principal(
         issuer=issuer.issuer,
         tenant=tenant,
-        agent=_identifier(claims, "agent_id", actor),
+        agent=agent,
         subject=subject,
         session=_identifier(claims, "session", ""),
         scopes=_scopes(claims),
-        parents=_parents(claims),
+        parents=_delegators(_parents(claims), actors, agent),
         client=_identifier(claims, "client_id", ""),
         jti_sha256=sha256(_identifier(claims, "jti").encode()).hexdigest(),
         expires_at=expires_at,
@@ -129,14 +130,19 @@ def _parents(claims: JsonObject) -> tuple[str, ...]:
     return tuple(_checked_identifier(parent, "parents") for parent in parents)
 
 
-def _innermost_actor(claims: JsonObject) -> str:
-    """`act.act.….sub` (RFC 8693 section 4.1); every actor on the way must be well formed too."""
-    actor, holder = "", claims
-    for _ in range(MAX_ACTORS + 1):
-        if "act" not in holder:
-            return actor
+def _delegators(parents: tuple[str, ...], actors: tuple[str, ...], agent: str) -> tuple[str, ...]:
+    """Whoever delegated to `agent`, each once: the issuer's list first, as its order is stated, then further actors."""
+    return tuple(dict.fromkeys((*parents, *(actor for actor in actors if actor != agent))))
+
+
+def _actors(claims: JsonObject) -> tuple[str, ...]:
+    """`act.sub`, `act.act.sub`, … (RFC 8693 section 4.1), outermost first; each must be well formed."""
+    actors: list[str] = []
+    holder = claims
+    while "act" in holder:
         nested = holder["act"]
-        if not isinstance(nested, dict):
+        if not isinstance(nested, dict) or len(actors) == MAX_ACTORS:
             raise _wrong("act")
-        actor, holder = _identifier(nested, "sub"), nested
-    raise _wrong("act")
+        actors.append(_identifier(nested, "sub"))
+        holder = nested
+    return tuple(actors)
