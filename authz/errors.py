@@ -6,6 +6,7 @@
     ├── PolicyError              the policy's: becomes a deny with `reason`
     ├── UnavailableError         a part of ours: becomes a deny with `reason` (exit 3)
     ├── BundleError              a candidate policy's: the last good revision stays
+    ├── EntryError               a stream of kills is forged or unreadable; what is known stays
     └── ProgramError             a program that is needed is missing or died (exit 3)
 
 Decides nothing. Messages are lower case, one line, without secrets, tokens or arguments; what a caller
@@ -111,6 +112,20 @@ class BundleError(AuthzError):
         super().__init__(f"{code}: {message}")
         self.code = code
         self.problems = tuple(problems)
+
+
+class EntryError(AuthzError):
+    """A message of a stream of kills is not taken; what was known before it stays.
+
+    Args:
+        reason: KILL_FORGED (not signed by the stream's key, or signed for another stream), KILL_UNREADABLE (signed, but
+            not in a form that is known here).
+        message: what is wrong; names members and types, never values.
+    """
+
+    def __init__(self, reason: Reason, message: str) -> None:
+        super().__init__(f"{reason.code}: {message}")
+        self.reason = reason
 
 
 class ProgramError(AuthzError):

@@ -215,6 +215,11 @@ SCOPE = _reason(
 # Revocation, approvals, budgets
 REVOKED = _reason("REVOKED", 403, REFUSED, Status.REVOKED, "a kill covers this call", _OPERATOR)
 KILL_STALE = _error("KILL_STALE", "the list of kills is too old to trust", _RETRY)
+KILL_FORGED = _error("KILL_FORGED", "a message of a stream of kills was not signed by the ledger", _OPERATOR)
+KILL_UNREADABLE = _error("KILL_UNREADABLE", "the ledger signed what this release cannot read", _OPERATOR)
+KILL_SCOPE = _malformed(
+    "KILL_SCOPE", 400, "the scope of a kill is not one", "Name the scope as `authz kill --help` shows."
+)
 AGENT_PAUSED = _reason(
     "AGENT_PAUSED", 403, REFUSED, Status.REVOKED, "the agent is paused", "Ask the agent's owner to resume it."
 )

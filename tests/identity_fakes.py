@@ -17,10 +17,10 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from authz.config import Issuer, Limits
+from authz.encoding import encode_base64url
 from authz.errors import DenialError
 from authz.identity import jwks
 from authz.identity.clock_guard import ClockGuard
-from authz.identity.encoding import encode_base64url
 from authz.identity.tokens import TokenVerifier, TrustedIssuer
 from tests.fakes import FakeClock
 

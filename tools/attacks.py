@@ -101,6 +101,7 @@ ATTACKS: Final = {
     ),
     "D14": ("a token that is bound to a key", "`TOKEN_BINDING`: it is not a bearer token"),
     "D15": ("a token for the tool; our token sent on to it", "`TOKEN_AUD`; `authorization` is removed"),
+    "E8": ("entries and heartbeats that the ledger did not sign", "ignored, `KILL_FORGED`"),
     "E10": ("identifiers that nearly match: prefixes, case, look-alikes", "compared byte for byte"),
     "E12": ("a kill that lands while a call is judged", "`REVOKED`"),
     "F7": (

@@ -28,8 +28,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from authz.clock import SystemClock, random_id
+from authz.encoding import encode_base64url
 from authz.errors import ConfigError
-from authz.identity.encoding import encode_base64url
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

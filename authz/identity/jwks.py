@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurv
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers
 
-from authz.identity.encoding import decode_base64url, decode_json_object
+from authz.encoding import decode_base64url, decode_json_object
 from authz.identity.keys import MAX_KID_LENGTH, KeySet, RejectedKey, bind
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from authz.encoding import decode_base64url, decode_json_object
 from authz.errors import InvalidRequestError
-from authz.identity.encoding import decode_base64url, decode_json_object
 from authz.identity.keys import ALGORITHMS, MAX_KID_LENGTH
 from authz.reasons import TOKEN_ALG, TOKEN_CLAIMS, TOKEN_HEADER, TOKEN_MALFORMED
 

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from authz.config import Route, TrustedPeer
+from authz.encoding import decode_base64url, encode_base64url
 from authz.errors import InvalidRequestError
 from authz.identity import bearer, jwks, metadata
-from authz.identity.encoding import decode_base64url, encode_base64url
 from authz.identity.trusted_peer import from_peer
 from authz.model import Check
 from authz.reasons import TOKEN_MISSING

@@ -10,11 +10,11 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from authz.config import Issuer, Limits
+from authz.encoding import decode_base64url
 from authz.errors import ConfigError
 from authz.identity import development_issuer
 from authz.identity.clock_guard import ClockGuard
 from authz.identity.development_issuer import KEY_FILE, _public_jwk, open_issuer
-from authz.identity.encoding import decode_base64url
 from authz.identity.jwks_source import open_jwks
 from authz.identity.tokens import TokenVerifier, TrustedIssuer
 from authz.reasons import TOKEN_EXPIRED, TOKEN_ISSUER, TOKEN_SIGNATURE

@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from authz.encoding import encode_base64url
 from authz.identity import jws
-from authz.identity.encoding import encode_base64url
 from authz.reasons import TOKEN_ALG, TOKEN_CLAIMS, TOKEN_HEADER, TOKEN_MALFORMED
 from tests.identity_fakes import ABSENT, Forge, reason_of, signing_key
 

@@ -7,7 +7,7 @@ from cryptography.hazmat.primitives.asymmetric.padding import MGF1, PSS
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from authz.identity.encoding import decode_base64url
+from authz.encoding import decode_base64url
 from tests.identity_fakes import ALGORITHMS, key_set, signing_key
 
 if TYPE_CHECKING:

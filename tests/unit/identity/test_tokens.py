@@ -13,8 +13,8 @@ from joserfc.jwk import ECKey, RSAKey
 
 from authz import reasons
 from authz.config import Issuer, Limits
+from authz.encoding import encode_base64url
 from authz.errors import ConfigError, UnavailableError
-from authz.identity.encoding import encode_base64url
 from authz.identity.tokens import MAX_TOKEN_BYTES, TokenVerifier, TrustedIssuer
 from tests.identity_fakes import ABSENT, NOW, Bench, FakeKeys, Forge, key_set, reason_of, signing_key
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from authz.identity.encoding import decode_base64url, decode_json_object, encode_base64url
+from authz.encoding import decode_base64url, decode_json_object, encode_base64url
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The two encodings inside a token, read in the one way that leaves no second spelling.
+"""Two encodings of what is signed, each read in the one way that leaves no second spelling.
 
 Decides whether text is canonical base64url (RFC 7515 section 2) and whether bytes are one strict JSON object.
 Must never be lenient: two spellings of one token would be two cache keys, two log entries and one session (D12).
