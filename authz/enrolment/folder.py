@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,6 +20,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from authz.enrolment.identity import Identity, RedisAccess
 from authz.errors import ConfigError
+from authz.secret_file import load
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 IDENTITY: Final = "identity.pem"
 ROOTS: Final = "roots.pem"
 MEMBERSHIP: Final = "membership.json"
-_OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +72,7 @@ class IdentityFolder:
         if not (self.path / IDENTITY).exists():
             return None
         try:
-            return _identity(*(self.octets(name) for name in (IDENTITY, ROOTS, MEMBERSHIP)))
-        except OSError as error:
-            raise ConfigError(f"{error.filename}: {error.strerror}", remedy="enrol the sidecar again") from None
+            return _identity(*(load(self.path / name, size_bytes=0) for name in (IDENTITY, ROOTS, MEMBERSHIP)))
         except (ValueError, KeyError, TypeError):
             raise ConfigError(
                 f"{self.path} holds no identity", remedy="remove it and enrol the sidecar again"
@@ -95,19 +92,6 @@ class IdentityFolder:
             os.fsync(file.fileno())
         draft.replace(self.path / name)
         self._sync()
-
-    def octets(self, name: str) -> bytes:
-        """One file of the folder.
-
-        Raises:
-            ConfigError: others may read it.
-            OSError: it is not there, or cannot be read.
-        """
-        with (self.path / name).open("rb") as file:
-            # Asked of the open file, so that it cannot be exchanged between the question and the reading.
-            if os.fstat(file.fileno()).st_mode & _OTHERS:
-                raise ConfigError(f"{self.path / name} is open to other users", remedy="chmod 600 it, or enrol again")
-            return file.read()
 
     def _sync(self) -> None:
         descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)

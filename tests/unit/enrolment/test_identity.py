@@ -139,7 +139,7 @@ def test_files_that_others_can_read_are_refused(tmp_path: Path, name: str) -> No
     folder = IdentityFolder(tmp_path)
     folder.keep(identity())
     (tmp_path / name).chmod(0o640)
-    with pytest.raises(ConfigError, match="open to other users"):
+    with pytest.raises(ConfigError, match="others may read"):
         folder.read()
 
 
