@@ -1,4 +1,4 @@
-"""Sidecars in the database: invitations, who has joined, what each has applied.
+"""Sidecars in the database: invitations, and who has joined.
 
 Decides that an invitation is good once, whoever races for it: the row is taken by one conditional UPDATE, and the
 sidecar is added in the same transaction. A removed sidecar's row stays, so that its id is never given to another.
@@ -12,7 +12,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import BigInteger, Column, ForeignKey, Table, Text, and_, insert, or_, select, update
+from sqlalchemy import BigInteger, Column, Table, Text, and_, insert, select, update
 
 from authz.database import METADATA
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from authz.database import Database
 
-EVERY_TENANT: Final = "*"
 PLATFORM: Final = ""
 
 INVITATIONS: Final = Table(
@@ -44,30 +43,8 @@ SIDECARS: Final = Table(
     Column("enrolled_at_ns", BigInteger, nullable=False),
     Column("certificate_expires_at_ns", BigInteger, nullable=False),
     Column("redis_password_sha256", Text, nullable=False),
-    Column("version", Text, nullable=False),
-    Column("last_report_at_ns", BigInteger),
     Column("removed_at_ns", BigInteger),
 )
-APPLIED: Final = Table(
-    "sidecar_applied",
-    METADATA,
-    Column("sidecar", Text, ForeignKey("sidecars.id"), primary_key=True),
-    Column("stream", Text, primary_key=True),
-    Column("epoch", BigInteger, nullable=False),
-    Column("sequence", BigInteger, nullable=False),
-    Column("applied_at_ns", BigInteger, nullable=False),
-)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Position:
-    """How far a sidecar has come on one stream (a tenant, or empty for the platform)."""
-
-    stream: str
-    epoch: int
-    sequence: int
-    applied_at_ns: int
-    """When the control plane heard of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,18 +53,15 @@ class Sidecar:
 
     id: str
     tenants: tuple[str, ...]
-    """`*` stands for every tenant."""
+    """None at all stands for every tenant."""
     enrolled_at_ns: int
     certificate_expires_at_ns: int
     redis_password_sha256: str
-    version: str
-    last_report_at_ns: int | None
     removed_at_ns: int | None
-    applied: tuple[Position, ...] = ()
 
     def follows(self, stream: str) -> bool:
         """Whether it may read this stream: its tenants' and the platform's."""
-        return stream == PLATFORM or EVERY_TENANT in self.tenants or stream in self.tenants
+        return stream == PLATFORM or not self.tenants or stream in self.tenants
 
 
 class Sidecars:
@@ -142,7 +116,6 @@ class Sidecars:
                 "enrolled_at_ns": now_ns,
                 "certificate_expires_at_ns": now_ns + life_ns,
                 "redis_password_sha256": password_sha256,
-                "version": "",
             }
             return _sidecar(connection.execute(insert(SIDECARS).values(row).returning(*SIDECARS.c)).one())
 
@@ -168,32 +141,14 @@ class Sidecars:
         return _sidecar(removed) if removed else None
 
     def present(self) -> list[Sidecar]:
-        """All that have joined and were not removed, with what each has applied; the oldest first."""
+        """All that have joined and were not removed; the oldest first."""
+        present = select(SIDECARS).where(SIDECARS.c.removed_at_ns.is_(None)).order_by(SIDECARS.c.enrolled_at_ns)
         with self._database.read() as connection:
-            rows = connection.execute(
-                select(SIDECARS).where(SIDECARS.c.removed_at_ns.is_(None)).order_by(SIDECARS.c.enrolled_at_ns)
-            ).all()
-            applied: dict[str, list[Position]] = {}
-            for row in connection.execute(select(APPLIED).order_by(APPLIED.c.stream)):
-                applied.setdefault(row.sidecar, []).append(_position(row))
-        return [_sidecar(row, applied.get(row.id, ())) for row in rows]
+            return [_sidecar(row) for row in connection.execute(present)]
 
     def following(self, stream: str) -> list[Sidecar]:
         """Those of `present` that may read this stream."""
         return [sidecar for sidecar in self.present() if sidecar.follows(stream)]
-
-    def report(self, sidecar: str, applied: Sequence[tuple[str, int, int]], version: str) -> None:
-        """Note what it has applied: stream, epoch and sequence. What is lower than what it said before is left out.
-
-        A later epoch counts as higher, whatever its sequence.
-        """
-        with self._database.write() as connection:
-            now_ns = self._database.now_ns(connection)
-            seen = {"last_report_at_ns": now_ns, "version": version}
-            if connection.execute(update(SIDECARS).where(_present(sidecar)).values(seen)).rowcount:
-                for stream, epoch, sequence in applied:
-                    at = Position(stream=stream, epoch=epoch, sequence=sequence, applied_at_ns=now_ns)
-                    _advance(connection, sidecar, at)
 
 
 def _take(connection: Connection, secret_sha256: str, fingerprint: str, now_ns: int) -> Row[tuple[str, str]] | None:
@@ -208,20 +163,6 @@ def _take(connection: Connection, secret_sha256: str, fingerprint: str, now_ns: 
     return connection.execute(update(INVITATIONS).where(good).values(used_at_ns=now_ns).returning(*what)).one_or_none()
 
 
-def _advance(connection: Connection, sidecar: str, position: Position) -> None:
-    values = {"epoch": position.epoch, "sequence": position.sequence, "applied_at_ns": position.applied_at_ns}
-    mine = and_(APPLIED.c.sidecar == sidecar, APPLIED.c.stream == position.stream)
-    row = connection.execute(select(APPLIED).where(mine).with_for_update()).one_or_none()
-    if row is None:
-        connection.execute(insert(APPLIED).values(sidecar=sidecar, stream=position.stream, **values))
-        return
-    later = or_(
-        APPLIED.c.epoch < position.epoch,
-        and_(APPLIED.c.epoch == position.epoch, APPLIED.c.sequence < position.sequence),
-    )
-    connection.execute(update(APPLIED).where(mine, later).values(values))
-
-
 def _present(sidecar: str) -> ColumnElement[bool]:
     return and_(SIDECARS.c.id == sidecar, SIDECARS.c.removed_at_ns.is_(None))
 
@@ -230,19 +171,12 @@ def _written(tenants: Sequence[str]) -> str:
     return json.dumps(sorted(set(tenants)))
 
 
-def _position(row: Row[Any]) -> Position:
-    return Position(stream=row.stream, epoch=row.epoch, sequence=row.sequence, applied_at_ns=row.applied_at_ns)
-
-
-def _sidecar(row: Row[Any], applied: Sequence[Position] = ()) -> Sidecar:
+def _sidecar(row: Row[Any]) -> Sidecar:
     return Sidecar(
         id=row.id,
         tenants=tuple(json.loads(row.tenants)),
         enrolled_at_ns=row.enrolled_at_ns,
         certificate_expires_at_ns=row.certificate_expires_at_ns,
         redis_password_sha256=row.redis_password_sha256,
-        version=row.version,
-        last_report_at_ns=row.last_report_at_ns,
         removed_at_ns=row.removed_at_ns,
-        applied=tuple(applied),
     )

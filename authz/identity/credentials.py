@@ -11,9 +11,9 @@ import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
+from authz.encoding import decode_base64url, decode_json_object
 from authz.errors import AuthzError
 from authz.identity import jose, jwks
-from authz.identity.encoding import decode_base64url, decode_json_object
 
 if TYPE_CHECKING:
     from typing import Self

@@ -15,8 +15,8 @@ from joserfc import jws as joserfc_jws
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, OKPKey, import_key
 
+from authz.encoding import encode_base64url
 from authz.errors import InvalidRequestError
-from authz.identity.encoding import encode_base64url
 from authz.reasons import TOKEN_ALG, TOKEN_SIGNATURE
 
 if TYPE_CHECKING:

@@ -14,9 +14,9 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, unquote
 
+from authz.encoding import decode_json_object
 from authz.errors import InvalidRequestError
 from authz.identity import jose, jws
-from authz.identity.encoding import decode_json_object
 from authz.identity.oauth.refusals import invalid_client, invalid_request
 from authz.identity.registry import is_identifier
 from authz.identity.tokens import MAX_TOKEN_BYTES

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
+from authz.encoding import decode_base64url, decode_json_object
 from authz.errors import InvalidRequestError
 from authz.identity import jose, jwks
-from authz.identity.encoding import decode_base64url, decode_json_object
 from authz.identity.jws import Jws
 from authz.identity.oauth.refusals import OAuthError
 from authz.identity.registry import is_identifier

@@ -1,4 +1,4 @@
-"""Sidecars: the authorities that sign for them, invitations, who has joined, and what each has applied."""
+"""Sidecars: the authorities that sign for them, invitations, and who has joined."""
 
 from __future__ import annotations
 
@@ -38,18 +38,6 @@ def upgrade() -> None:
         sa.Column("enrolled_at_ns", sa.BigInteger, nullable=False),
         sa.Column("certificate_expires_at_ns", sa.BigInteger, nullable=False),
         sa.Column("redis_password_sha256", sa.Text, nullable=False),
-        sa.Column("version", sa.Text, nullable=False),
-        sa.Column("last_report_at_ns", sa.BigInteger, nullable=True),
         sa.Column("removed_at_ns", sa.BigInteger, nullable=True),
         sa.PrimaryKeyConstraint("id", name="pk_sidecars"),
-    )
-    op.create_table(
-        "sidecar_applied",
-        sa.Column("sidecar", sa.Text, nullable=False),
-        sa.Column("stream", sa.Text, nullable=False),
-        sa.Column("epoch", sa.BigInteger, nullable=False),
-        sa.Column("sequence", sa.BigInteger, nullable=False),
-        sa.Column("applied_at_ns", sa.BigInteger, nullable=False),
-        sa.PrimaryKeyConstraint("sidecar", "stream", name="pk_sidecar_applied"),
-        sa.ForeignKeyConstraint(["sidecar"], ["sidecars.id"], name="fk_sidecar_applied_sidecar"),
     )

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authz.identity.encoding import decode_base64url, encode_base64url
+from authz.encoding import decode_base64url, encode_base64url
 from authz.identity.oauth.clients import (
     ASSERTION_TYPE,
     MAX_ASSERTION_S,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authz.identity.encoding import encode_base64url
+from authz.encoding import encode_base64url
 from authz.identity.oauth.dpop import WINDOW_S, prove
 from authz.identity.oauth.refusals import OAuthError
 from tests.identity_fakes import ABSENT, ALGORITHMS, NOW, present, signing_key
