@@ -273,8 +273,8 @@ class Limits(Group):
     """How long keys are used after the last good fetch."""
     jwks_refresh_s: Seconds = 300.0
     """How often keys behind a URL are fetched."""
-    stuck_calls: Annotated[int, Field(ge=1)] = 32
-    """Callbacks past their deadline before health goes NOT_SERVING."""
+    stuck_calls: Annotated[int, Field(ge=1)] = 8
+    """Threads stuck with a call past its deadline before health goes NOT_SERVING. So many more than usual may run."""
     connections: Annotated[int, Field(ge=1)] = 20_000
     """Open connections."""
     streams: Annotated[int, Field(ge=1)] = 1_000

@@ -20,6 +20,7 @@ from authz.model import Effect, Kind, Mode, Phase, Risk, Verdict
 from authz.outcome import Course
 from authz.policy import envoy_contract
 from authz.policy.agent_input import NO_FACTS, Facts, agent_facts, input_document
+from authz.policy.engine import complete
 from authz.reasons import MEMORY_WRITES_PAUSED, REVOKED, SYS_DEADLINE, SYS_INTERNAL
 from authz.revocation.kills import MEMORY_WRITES
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from authz.config import Config, Route
     from authz.model import Check, Decision, JsonValue, LocalAnswer, Principal, ToolCall
     from authz.policy.activation import ActivePolicy, Policies
+    from authz.policy.engine import Steps
     from authz.reasons import Reason
     from authz.revocation.kills import Kills
 
@@ -130,7 +132,11 @@ class PolicyDecisionPoint:
         self._now_ns = ports.clock.monotonic_ns
 
     def decide(self, check: Check, claim: Claim, render: Render) -> Answered:
-        """Answer one check: steps 0 to 11, in order.
+        """Answer one check on this thread; see `deliberate`."""
+        return complete(self.deliberate(check, claim, render))
+
+    def deliberate(self, check: Check, claim: Claim, render: Render) -> Steps[Answered]:
+        """Answer one check: steps 0 to 11, in order. It pauses where the engine evaluates.
 
         Args:
             check: what Envoy sent.
@@ -140,7 +146,7 @@ class PolicyDecisionPoint:
         # 0. Deadline: the transport's watchdog enforces it; no costly step is begun past it.
         course = self._course(check)
         try:
-            decision = self._judge(course)
+            decision = yield from self._judge(course)
         except DenialError as error:
             decision = outcome.refused(course, error)
         return self._commit(course, decision, claim, render)
@@ -158,7 +164,7 @@ class PolicyDecisionPoint:
         decision = replace(outcome.refused(course, UnavailableError(reason)), amends=amends)
         return self._record(course, decision, render(check, decision, None))
 
-    def _judge(self, course: Course) -> Decision:
+    def _judge(self, course: Course) -> Steps[Decision]:
         check, front = course.check, self._ports.front
         # 1. Envelope: nothing is ever judged on a prefix, an encoding or an ambiguous path.
         course.route = front.route(check)
@@ -179,7 +185,7 @@ class PolicyDecisionPoint:
         facts = self._facts(course)
         self._mark(course, "facts")
         # 7. Policy and 8. Interpret.
-        course.verdict = self._ask(course, facts)
+        course.verdict = yield from self._ask(course, facts)
         self._mark(course, "policy")
         # 9. Obligations: one that cannot be met turns the outcome into deny.
         verdict = course.verdict = self._narrowed(course, course.verdict, facts)
@@ -222,7 +228,7 @@ class PolicyDecisionPoint:
             return NO_FACTS
         return Facts(agent=agent_facts(course.agent), budgets=budgets, approval=approval)
 
-    def _ask(self, course: Course, facts: Facts) -> Verdict:
+    def _ask(self, course: Course, facts: Facts) -> Steps[Verdict]:
         policy = course.policy = self._ports.policies.active()
         call = course.call
         shakes = call is not None and call.kind in (Kind.HANDSHAKE, Kind.RESPONSE)
@@ -232,7 +238,7 @@ class PolicyDecisionPoint:
         if self._now_ns() > course.deadline_ns:
             raise UnavailableError(SYS_DEADLINE)
         course.input_json = self._input(course, policy, facts)
-        result = query.evaluate(course.input_json, self._evaluation_s)
+        result = yield from query.ask(course.input_json, self._evaluation_s)
         course.result_json = result or b""
         if not shakes:
             return policy.interpret(result)

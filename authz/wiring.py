@@ -76,7 +76,9 @@ if TYPE_CHECKING:
 
 log: Final = logging.getLogger(__name__)
 SWITCH_S: Final = 0.0005
-"""Python's thread switch interval: callbacks are short and many, and 5 ms would be their tail latency."""
+"""Python's thread switch interval: steps of a decision are short and many, and 5 ms would be their tail latency."""
+SERVER_WORKERS: Final = 8
+"""Checks that are judged at once where the engine is a server of its own."""
 TICK_S: Final = 0.25
 """How often readiness is looked at again."""
 GARBAGE_PERCENT: Final = 200
@@ -374,6 +376,8 @@ def server_options(config: Config) -> ServerOptions:
         max_message_bytes=limits.max_message_bytes,
         max_streams=limits.streams,
         max_connections=limits.connections,
+        # An OPA server is asked over HTTP, and the thread that asks waits.
+        workers=SERVER_WORKERS if config.policy.opa_url else 1,
         stuck_limit=limits.stuck_calls,
         deadline_s=limits.deadline_s,
         descriptors=descriptors() if listen.reflection else None,

@@ -6,9 +6,13 @@ package main
 import "C"
 
 import (
+	"fmt"
+	"log/slog"
 	"time"
+	"unsafe"
 
 	"authz/native/internal/barrier"
+	"authz/native/internal/fault"
 	"authz/native/internal/transport"
 )
 
@@ -73,10 +77,10 @@ func AuthzCloseLog(handle C.uint64_t) {
 	}
 }
 
-// AuthzServe listens. The log may be 0 if no reply ever has a record.
+// AuthzServe listens. The log may be 0 if no reply ever has a record. The program sends as many threads as there are seats.
 //
 //export AuthzServe
-func AuthzServe(options *C.uint8_t, size C.size_t, log C.uint64_t, callback C.authz_callback, out *C.authz_result) {
+func AuthzServe(options *C.uint8_t, size C.size_t, log C.uint64_t, out *C.authz_result) {
 	answer(out, func() ([]byte, error) {
 		asked := transport.Options{}
 		if err := decode(view(options, size), &asked); err != nil {
@@ -86,12 +90,56 @@ func AuthzServe(options *C.uint8_t, size C.size_t, log C.uint64_t, callback C.au
 		if err != nil && log != 0 {
 			return nil, err
 		}
-		server, err := transport.Serve(asked, python{callback}, records)
+		server, err := transport.Serve(asked, evaluate, records)
 		if err != nil {
 			return nil, err
 		}
-		return describe(map[string]any{"handle": servers.add(server), "address": server.Address()}, nil)
+		opened := map[string]any{"handle": servers.add(server), "address": server.Address(), "seats": server.Seats()}
+		return describe(opened, nil)
 	})
+}
+
+// AuthzTurn is one turn of the program's thread on this seat: its words in, the next events out. It waits for them;
+// undefined means that there will be none any more.
+//
+//export AuthzTurn
+func AuthzTurn(handle C.uint64_t, seat C.uint32_t, words *C.uint8_t, size C.size_t, out *C.authz_result) {
+	on(handle, out, func(server *transport.Server) ([]byte, error) {
+		taken := server.Seat(int(seat))
+		if taken == nil {
+			return nil, fmt.Errorf("there is no seat %d", seat)
+		}
+		// Copied once for all of them: what is said outlives the turn.
+		said, err := readWords(C.GoBytes(unsafe.Pointer(words), C.int(size)))
+		if err != nil {
+			slog.Error("a turn is cut short", "cause", err)
+		}
+		batch, open := server.Turn(taken, said)
+		if !open {
+			return nil, nil
+		}
+		content := make([]byte, 0, 4096)
+		for _, event := range batch {
+			content = appendEvent(content, event)
+		}
+		return content, nil
+	})
+}
+
+// evaluate is the engine behind a server's questions.
+func evaluate(asked transport.Question) (result transport.Result) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			result = transport.Result{Status: statusError, Content: panicked(cause)}
+		}
+	}()
+	found, err := queries.find(asked.Query)
+	if err != nil {
+		return transport.Result{Status: statusError, Content: explain(err)}
+	}
+	fault.Point("engine")
+	status, content := outcome(found.Evaluate(asked.Input, asked.Deadline))
+	return transport.Result{Status: status, Content: content}
 }
 
 // on runs work on an open server.

@@ -1,87 +1,109 @@
 package main
 
-/*
-#include <stdlib.h>
-#include "abi.h"
-*/
-import "C"
-
 import (
 	"encoding/binary"
-	"runtime"
+	"errors"
+	"time"
 	"unsafe"
 
 	"authz/native/internal/transport"
 )
 
-// python is the program behind the callback.
-type python struct{ callback C.authz_callback }
+// What passes between the server and a thread of the program in one turn: events one way, words the other, each a head
+// and its contents. Numbers are little-endian. authz/native/program.py reads and writes the same.
 
-// NewWorker implements transport.Program.
-func (p python) NewWorker() transport.Worker {
-	return &worker{callback: p.callback, call: (*C.authz_call)(C.calloc(1, C.sizeof_authz_call))}
+// An event's head: number, stream and the claim's address as 8 bytes each; kind, status and the sizes of three contents
+// (the request or result; the reason; the record) as 4 bytes each.
+const eventHead = 3*8 + 5*4
+
+// evaluated is the kind of an event that brings a result; the others are those of transport.Kind.
+const evaluated = 5
+
+// A word's head: number as 8 bytes; what is said, flags and the sizes of two contents as 4 bytes each; a sequence number
+// or query, and a deadline in nanoseconds, as 8 bytes each.
+const wordHead = 8 + 4*4 + 2*8
+
+const (
+	saysNothing = iota
+	saysReply
+	asksQuestion
+)
+
+const (
+	flagAllow = 1 << iota
+	flagEnd
+)
+
+var (
+	order    = binary.LittleEndian
+	errWords = errors.New("the program's words are cut short")
+)
+
+// appendEvent writes one event. The claim stays where it is until the call is concluded, so that both sides can swap it.
+func appendEvent(to []byte, event transport.Event) []byte {
+	call := event.Call
+	to = order.AppendUint64(to, call.Number)
+	to = order.AppendUint64(to, call.Stream)
+	if result := event.Result; result != nil {
+		return appendContents(order.AppendUint64(to, 0), evaluated, result.Status, result.Content, nil, nil)
+	}
+	to = order.AppendUint64(to, uint64(uintptr(unsafe.Pointer(&call.Claim))))
+	return appendContents(to, int(call.Kind), 0, call.Request, []byte(call.Reason), call.Record)
 }
 
-// worker owns the C memory that one thread's replies are written into.
-type worker struct {
-	callback C.authz_callback
-	call     *C.authz_call
+func appendContents(to []byte, kind, status int, contents ...[]byte) []byte {
+	to = order.AppendUint32(to, uint32(kind))
+	to = order.AppendUint32(to, uint32(status))
+	for _, content := range contents {
+		to = order.AppendUint32(to, uint32(len(content)))
+	}
+	for _, content := range contents {
+		to = append(to, content...)
+	}
+	return to
 }
 
-// Invoke implements transport.Worker. What Python may read is pinned for the time of the call; what Python wrote is
-// copied before it returns, so that neither side keeps the other's memory.
-func (w *worker) Invoke(call *transport.Call) (transport.Reply, bool) {
-	var pinned runtime.Pinner
-	defer pinned.Unpin()
-	at := func(content []byte) (*C.uint8_t, C.size_t) {
-		if len(content) == 0 {
-			return nil, 0
+// readWords reads what a thread says; the contents stay where they are.
+func readWords(said []byte) (words []transport.Word, err error) {
+	for len(said) > 0 {
+		if len(said) < wordHead {
+			return words, errWords
 		}
-		pinned.Pin(&content[0])
-		return (*C.uint8_t)(&content[0]), C.size_t(len(content))
+		head, rest := said[:wordHead], said[wordHead:]
+		first, second := uint64(order.Uint32(head[16:])), uint64(order.Uint32(head[20:]))
+		if first+second > uint64(len(rest)) {
+			return words, errWords
+		}
+		words = append(words, readWord(head, rest[:first:first], rest[first:first+second:first+second]))
+		said = rest[first+second:]
 	}
-	c := w.call
-	*c = C.authz_call{kind: C.uint32_t(call.Kind), stream: C.uint64_t(call.Stream), buffer: c.buffer, capacity: c.capacity}
-	c.request, c.request_size = at(call.Request)
-	c.reason, c.reason_size = at([]byte(call.Reason))
-	c.record, c.record_size = at(call.Record)
-	pinned.Pin(&call.Claim)
-	c.claim = (*C.int32_t)(unsafe.Pointer(&call.Claim))
-	C.AuthzInvoke(w.callback, c)
-	c.claim = nil
-	if c.replied == 0 {
-		return transport.Reply{}, false
-	}
-	return w.reply()
+	return words, nil
 }
 
-func (w *worker) reply() (transport.Reply, bool) {
-	c := w.call
-	written := C.GoBytes(unsafe.Pointer(c.buffer), C.int(c.answers_size+c.reply_record_size))
-	answers, whole := unframe(written[:c.answers_size])
-	return transport.Reply{
-		Answers:  answers,
-		Record:   written[c.answers_size:],
-		Sequence: uint64(c.sequence),
-		Allow:    c.allow != 0,
-		End:      c.end != 0,
-	}, whole
+func readWord(head, first, second []byte) transport.Word {
+	word := transport.Word{Number: order.Uint64(head)}
+	flags, value := order.Uint32(head[12:]), order.Uint64(head[24:])
+	switch order.Uint32(head[8:]) {
+	case asksQuestion:
+		word.Question = &transport.Question{Query: value, Input: first, Deadline: time.Duration(order.Uint64(head[32:]))}
+	case saysReply:
+		if answers, whole := unframe(first); whole {
+			word.Reply = &transport.Reply{
+				Answers: answers, Record: second, Sequence: value, Allow: flags&flagAllow != 0, End: flags&flagEnd != 0,
+			}
+		}
+	}
+	return word
 }
 
 func unframe(framed []byte) (answers [][]byte, whole bool) {
 	for len(framed) >= 4 {
-		size := binary.LittleEndian.Uint32(framed)
-		if uint64(size) > uint64(len(framed)-4) {
+		size := uint64(order.Uint32(framed))
+		if size > uint64(len(framed)-4) {
 			return nil, false
 		}
 		answers = append(answers, framed[4:4+size])
 		framed = framed[4+size:]
 	}
 	return answers, len(framed) == 0
-}
-
-// Close implements transport.Worker.
-func (w *worker) Close() {
-	C.free(unsafe.Pointer(w.call.buffer))
-	C.free(unsafe.Pointer(w.call))
 }

@@ -37,19 +37,28 @@ func write(out *C.authz_result, status int, content []byte) {
 func answer(out *C.authz_result, work func() ([]byte, error)) {
 	defer func() {
 		if cause := recover(); cause != nil {
-			slog.Error("panic in the library", "cause", cause, "stack", string(debug.Stack()))
-			write(out, statusError, explain(&engine.Error{Code: "panic", Message: "the library failed"}))
+			write(out, statusError, panicked(cause))
 		}
 	}()
-	content, err := work()
+	status, content := outcome(work())
+	write(out, status, content)
+}
+
+// outcome is how an answer is told. Nil is undefined, never an empty answer.
+func outcome(content []byte, err error) (status int, told []byte) {
 	switch {
 	case err != nil:
-		write(out, statusError, explain(err))
+		return statusError, explain(err)
 	case content == nil:
-		write(out, statusUndefined, nil)
+		return statusUndefined, nil
 	default:
-		write(out, statusOK, content)
+		return statusOK, content
 	}
+}
+
+func panicked(cause any) []byte {
+	slog.Error("panic in the library", "cause", cause, "stack", string(debug.Stack()))
+	return explain(&engine.Error{Code: "panic", Message: "the library failed"})
 }
 
 func explain(err error) []byte {

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from authz.budgets.reservations import Budgets
     from authz.errors import DenialError
     from authz.model import AgentFacts, Charge, Check, Decision, JsonObject, LocalAnswer
+    from authz.policy.engine import Steps
 
 Json = dict[str, Any]
 
@@ -102,6 +103,10 @@ class FakeQuery:
     answer: Json | bytes | Exception | None = None
     asked: list[Json] = field(default_factory=list)
     during: Callable[[], object] = lambda: None
+
+    def ask(self, input_json: bytes, deadline_s: float) -> Steps[bytes | None]:
+        yield from ()
+        return self.evaluate(input_json, deadline_s)
 
     def evaluate(self, input_json: bytes, deadline_s: float) -> bytes | None:
         self.asked.append(orjson.loads(input_json))

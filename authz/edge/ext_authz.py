@@ -20,6 +20,7 @@ from google.protobuf.message import DecodeError
 
 from authz.errors import InvalidRequestError
 from authz.model import EMPTY, Check
+from authz.policy.engine import complete
 from authz.reasons import HEADER_DUPLICATE, MCP_BODY_AMBIGUOUS, SYS_CALLER, SYS_DEADLINE, SYS_INTERNAL
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from authz.edge.reply import Replies
     from authz.model import JsonObject
     from authz.pdp import Answered, Claim, PolicyDecisionPoint
+    from authz.policy.engine import Steps
     from authz.reasons import Reason
 
 log: Final = logging.getLogger(__name__)
@@ -57,11 +59,15 @@ class ExtAuthz:
         self._document = document
 
     def check(self, request: bytes, claim: Claim) -> Answered:
+        """Answer one check on this thread; see `answer`."""
+        return complete(self.answer(request, claim))
+
+    def answer(self, request: bytes, claim: Claim) -> Steps[Answered]:
         """Answer one check. Always returns a complete answer with a record."""
         check = EMPTY_CHECK
         try:
             check = self._read(request)
-            return self._pdp.decide(check, claim, self._render)
+            return (yield from self._pdp.deliberate(check, claim, self._render))
         except Exception:
             log.exception("a decision failed")
             # Who lost the claim was answered by the watchdog: the record says what was sent.

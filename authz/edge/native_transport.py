@@ -1,4 +1,4 @@
-"""The default transport: grpc-go in the native library calls these functions on its own threads.
+"""The default transport: grpc-go in the native library, which asks these functions for every answer.
 
 Decides nothing: it turns what was answered into the library's `Reply`, and puts aside what a later phase
 will need. Must never return without an answer and its record; the library's own wrapper sees to what is
@@ -15,7 +15,7 @@ from authz.reasons import CATALOGUE
 if TYPE_CHECKING:
     from authz.edge.exchanges import Exchanges
     from authz.edge.ext_authz import ExtAuthz
-    from authz.native import Claim
+    from authz.native import Claim, Steps
     from authz.pdp import Answered
 
 
@@ -33,9 +33,9 @@ class NativeProgram:
         self._exchanges = exchanges
         self._recorded = recorded
 
-    def check(self, request: bytes, claim: Claim) -> Reply:
+    def check(self, request: bytes, claim: Claim) -> Steps:
         """Answer one check."""
-        answered = self._ext_authz.check(request, claim)
+        answered = yield from self._ext_authz.answer(request, claim)
         if answered.exchange is not None:
             self._exchanges.put(answered.exchange)
         return self._reply(answered)

@@ -12,15 +12,16 @@ with. Trusts the library next to it, after its ABI version has been compared.
 """
 
 from authz.native.boundary import EngineError, Location, NativeError, Problem
-from authz.native.engine import Policy, PolicyOptions, Query
+from authz.native.engine import Evaluation, Policy, PolicyOptions, Query
 from authz.native.library import Library
 from authz.native.log import Log, LogOptions
-from authz.native.program import Claim, Program, Reply, StreamProgram, StreamReply
+from authz.native.program import Claim, Program, Reply, Steps, StreamProgram, StreamReply
 from authz.native.transport import Server, ServerOptions, TLSOptions
 
 __all__ = [
     "Claim",
     "EngineError",
+    "Evaluation",
     "Library",
     "Location",
     "Log",
@@ -34,6 +35,7 @@ __all__ = [
     "Reply",
     "Server",
     "ServerOptions",
+    "Steps",
     "StreamProgram",
     "StreamReply",
     "TLSOptions",

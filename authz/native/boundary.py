@@ -28,7 +28,7 @@ CData: TypeAlias = Any
 Json: TypeAlias = Any
 """A document of the library's, in the shape that native/ gives it."""
 
-ABI_VERSION: Final = 2
+ABI_VERSION: Final = 3
 RESULT_BYTES: Final = 64 << 10
 """What an answer may measure without a second crossing; larger ones cost one more call and one copy."""
 
@@ -48,29 +48,6 @@ typedef struct {
   uint64_t pending;
 } authz_result;
 
-typedef struct {
-  uint32_t kind;
-  uint64_t stream;
-  const uint8_t *request;
-  size_t request_size;
-  const uint8_t *reason;
-  size_t reason_size;
-  const uint8_t *record;
-  size_t record_size;
-  uintptr_t claim;
-  uint8_t *buffer;
-  size_t capacity;
-  size_t answers_size;
-  size_t reply_record_size;
-  uint64_t sequence;
-  int32_t allow;
-  int32_t end;
-  int32_t replied;
-} authz_call;
-
-typedef void (*authz_callback)(authz_call *);
-
-int32_t AuthzGrow(authz_call *, size_t);
 uint32_t AuthzAbiVersion(void);
 void AuthzTake(uint64_t, authz_result *);
 void AuthzConfigure(const uint8_t *, size_t, authz_result *);
@@ -90,7 +67,8 @@ void AuthzAppend(uint64_t, const uint8_t *, size_t, uint64_t, authz_result *);
 void AuthzVoid(uint64_t, uint64_t);
 void AuthzLogStats(uint64_t, authz_result *);
 void AuthzCloseLog(uint64_t);
-void AuthzServe(const uint8_t *, size_t, uint64_t, authz_callback, authz_result *);
+void AuthzServe(const uint8_t *, size_t, uint64_t, authz_result *);
+void AuthzTurn(uint64_t, uint32_t, const uint8_t *, size_t, authz_result *);
 void AuthzSetServing(uint64_t, int32_t, authz_result *);
 void AuthzDrain(uint64_t, int64_t, authz_result *);
 void AuthzServerStats(uint64_t, authz_result *);
@@ -196,7 +174,7 @@ class Boundary:
         if result.pending:
             return self._take(result.pending, result.size)
         try:
-            return self._answer(result.status, bytes(self.ffi.buffer(memory, result.size)))
+            return self.answer(result.status, bytes(self.ffi.buffer(memory, result.size)))
         finally:
             self._results.append((result, memory))
 
@@ -221,9 +199,14 @@ class Boundary:
     def _take(self, pending: int, size: int) -> bytes | None:
         result, memory = self._allocate(size)
         self.lib.AuthzTake(pending, result)
-        return self._answer(result.status, bytes(self.ffi.buffer(memory, result.size)))
+        return self.answer(result.status, bytes(self.ffi.buffer(memory, result.size)))
 
-    def _answer(self, status: int, content: bytes) -> bytes | None:
+    def answer(self, status: int, content: bytes) -> bytes | None:
+        """An answer as the library tells it: its content, None where it is undefined, or the error that it is.
+
+        Raises:
+            NativeError: the library refused; EngineError where the engine did.
+        """
         if status == _OK:
             return content
         if status == _UNDEFINED:

@@ -46,12 +46,25 @@ class Reference:
     location: Location | None
 
 
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """A question to a query, as `Query.evaluate` takes it, for whoever can have it answered elsewhere."""
+
+    query: Query
+    input_json: bytes
+    deadline_s: float
+
+    def run(self) -> bytes | None:
+        """Answer it here and now; see `Query.evaluate`."""
+        return self.query.evaluate(self.input_json, self.deadline_s)
+
+
 class Query:
     """An entrypoint of a policy, prepared once. Thread-safe; good until its policy is closed."""
 
     def __init__(self, boundary: Boundary, handle: int) -> None:
         self._boundary = boundary
-        self._handle = handle
+        self.handle = handle
 
     def evaluate(self, input_json: bytes, deadline_s: float) -> bytes | None:
         """The entrypoint's value as JSON, or None where it is undefined.
@@ -65,7 +78,7 @@ class Query:
         """
         boundary = self._boundary
         return boundary.call(
-            boundary.lib.AuthzEvaluate, self._handle, input_json, len(input_json), nanoseconds(deadline_s)
+            boundary.lib.AuthzEvaluate, self.handle, input_json, len(input_json), nanoseconds(deadline_s)
         )
 
     def explain(self, input_json: bytes, deadline_s: float) -> Json:
@@ -77,7 +90,7 @@ class Query:
         """
         boundary = self._boundary
         return boundary.document(
-            boundary.lib.AuthzExplain, self._handle, input_json, len(input_json), nanoseconds(deadline_s)
+            boundary.lib.AuthzExplain, self.handle, input_json, len(input_json), nanoseconds(deadline_s)
         )
 
 

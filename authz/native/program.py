@@ -1,31 +1,18 @@
-"""What the transport asks of Python, and the wrapper that makes every outcome an explicit answer.
+"""What the transport asks of Python, and what it takes for an answer.
 
-Decides who answers when something goes wrong: an exception, no value, a value of the wrong type, a lost
-claim. Each ends in the program's own refusal, with its record; where even that fails, the call is marked
-unanswered and the library sends the bytes it was given at the start. Must never let two records be made
-for one call, or a record disagree with what was sent. Trusts the program's records.
+Decides which values are answers at all. Must never let one through that Envoy would read as an allow although nobody
+said so. Trusts the program's records.
 """
 
 from __future__ import annotations
 
-import json
-import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
-    from authz.native.boundary import Boundary, CData, Json
-    from authz.native.log import Log
-
-log: Final = logging.getLogger(__name__)
-
-INTERNAL: Final = "SYS_INTERNAL"
-DEADLINE: Final = "SYS_DEADLINE"
-
-# The same as transport.Kind in native/.
-_CHECK, _OPEN, _MESSAGE, _CLOSE, _REFUSAL = range(5)
+    from authz.native.boundary import Json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,9 +57,13 @@ def _verify(answers: tuple[object, ...], record: object, sequence: int) -> None:
 
 NOTHING: Final = StreamReply()
 
+Steps: TypeAlias = "Generator[object, bytes | None, Reply]"
+"""An answer in the making: it yields each `Evaluation` that it needs, is sent the result or thrown the EngineError, and
+returns the reply. Between two steps it holds no thread."""
+
 
 class Claim:
-    """The right to answer one call, shared with the watchdog. Good until the callback returns."""
+    """The right to answer one call, shared with the watchdog. Good until the call is answered."""
 
     __slots__ = ("_state", "_swap", "committed", "lost")
 
@@ -116,88 +107,12 @@ class StreamProgram(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Program:
-    """What answers. Its functions run on the library's threads, side by side."""
+    """What answers. Its functions run side by side on as many threads as the server's options say."""
 
-    check: Callable[[bytes, Claim], Reply]
-    """Answer a check. Commit the claim just before making the record; a claim that is lost means that SYS_DEADLINE was
-    sent, and the record must say so."""
+    check: Callable[[bytes, Claim], Reply | Steps]
+    """Answer a check, at once or in steps. Commit the claim just before making the record; a claim that is lost means
+    that SYS_DEADLINE was sent, and the record must say so."""
     refuse: Callable[[str, bytes, bytes | None], Reply]
     """The refusal of a call that `check` did not answer: (reason, request, record). The record is given where the log
     already holds one for this call that says allow although a refusal was sent; the new one must amend it."""
     streams: StreamProgram
-
-
-class Callback:
-    """The one function that the library calls, for a program."""
-
-    def __init__(self, boundary: Boundary, program: Program, records: Log | None) -> None:
-        self._boundary = boundary
-        self._program = program
-        self._records = records
-        self.pointer = boundary.ffi.callback("authz_callback", self._called)
-
-    def _called(self, call: CData) -> None:
-        try:
-            self._reply(call, self._ask(call))
-        except Exception:
-            # `call.replied` is still 0: the library answers with its own bytes.
-            log.exception("the program could not even refuse")
-
-    def _ask(self, call: CData) -> Reply | StreamReply:
-        request = self._bytes(call.request, call.request_size)
-        if call.kind == _REFUSAL:
-            reason = self._bytes(call.reason, call.reason_size).decode()
-            return self._refuse(call.stream, reason, request, self._bytes(call.record, call.record_size) or None)
-        if call.kind == _CLOSE:
-            self._program.streams.close(call.stream)
-            return NOTHING
-        claim = Claim(self._boundary.claim, call.claim)
-        try:
-            reply = self._decide(call, request, claim)
-        except Exception:
-            log.exception("a call failed")
-            reply = None
-        try:
-            return self._settle(call.stream, request, claim, reply)
-        finally:
-            claim.end()
-
-    def _decide(self, call: CData, request: bytes, claim: Claim) -> Reply | StreamReply:
-        if call.kind == _CHECK:
-            return self._program.check(request, claim)
-        if call.kind == _OPEN:
-            return self._program.streams.open(call.stream, json.loads(request))
-        return self._program.streams.message(call.stream, request, claim)
-
-    def _settle(self, stream: int, request: bytes, claim: Claim, reply: object) -> Reply | StreamReply:
-        """The reply that agrees with what is or will be on the wire."""
-        known = claim.lost
-        claim.commit()
-        usable = isinstance(reply, StreamReply if stream else Reply)
-        # The program's own reply stands if it won, or if it knew that it had lost and refused.
-        if usable and (claim.committed or (known and not reply.allow)):  # type: ignore[attr-defined]
-            return reply  # type: ignore[return-value]
-        if usable and self._records is not None and reply.record is not None:  # type: ignore[attr-defined]
-            self._records.void(reply.sequence)  # type: ignore[attr-defined]
-        return self._refuse(stream, INTERNAL if claim.committed else DEADLINE, request, None)
-
-    def _refuse(self, stream: int, reason: str, request: bytes, written: bytes | None) -> Reply | StreamReply:
-        if stream:
-            return self._program.streams.refuse(stream, reason, request, written)
-        return self._program.refuse(reason, request, written)
-
-    def _reply(self, call: CData, reply: Reply | StreamReply) -> None:
-        answers = (reply.answer,) if isinstance(reply, Reply) else reply.answers
-        framed = b"".join([part for answer in answers for part in (len(answer).to_bytes(4, "little"), answer)])
-        record = reply.record or b""
-        size = len(framed) + len(record)
-        if size > call.capacity and not self._boundary.lib.AuthzGrow(call, size):
-            raise MemoryError
-        self._boundary.ffi.memmove(call.buffer, framed + record, size)
-        call.answers_size, call.reply_record_size = len(framed), len(record)
-        call.sequence, call.allow = reply.sequence, reply.allow
-        call.end = isinstance(reply, StreamReply) and reply.end
-        call.replied = 1
-
-    def _bytes(self, pointer: CData, size: int) -> bytes:
-        return self._boundary.ffi.buffer(pointer, size)[:] if size else b""

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Self
 
 from authz.native.boundary import nanoseconds
-from authz.native.program import Callback
+from authz.native.turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -69,8 +69,10 @@ class ServerOptions:
     """More are closed at once."""
     max_pending: int = 4096
     """Calls that wait for Python; more are refused with RESOURCE_EXHAUSTED before they are read."""
-    workers: int = field(default_factory=lambda: max(2, min(8, os.cpu_count() or 1)))
-    """Threads that run Python. One at a time holds the GIL while others are in the engine; more only contend for it."""
+    workers: int = 1
+    """Threads that answer checks. One is enough where no check blocks: more only contend for the GIL."""
+    stream_workers: int = field(default_factory=lambda: max(2, min(8, os.cpu_count() or 1)))
+    """Threads that answer the messages of ext_proc streams, which wait for the engine and the disk."""
     stuck_limit: int = 8
     """So many calls stuck past their deadline make health NOT_SERVING."""
     deadline_s: float = 0.120
@@ -101,6 +103,7 @@ class ServerOptions:
                 "max_connections": self.max_connections,
                 "max_pending": self.max_pending,
                 "workers": self.workers,
+                "stream_workers": self.stream_workers,
                 "stuck_limit": self.stuck_limit,
                 "deadline_ns": nanoseconds(self.deadline_s),
                 "commit_grace_ns": nanoseconds(self.commit_grace_s),
@@ -125,22 +128,23 @@ def _base64(content: bytes) -> str:
 class Server:
     """A listening server. Thread-safe."""
 
-    def __init__(self, boundary: Boundary, callback: Callback, document: Json) -> None:
+    def __init__(self, boundary: Boundary, document: Json) -> None:
         self._boundary = boundary
-        self._callback = callback
         self._handle: int = document["handle"]
         self.address: str = document["address"]
         """Where it listens, with the port it was given."""
-        # A callback into an interpreter that is being torn down would hang or crash it.
+        # A thread that came back to an interpreter which is being torn down would hang or crash it.
         atexit.register(self.drain, 0.0)
 
     @classmethod
     def open(cls, boundary: Boundary, options: ServerOptions, program: Program, log: Log | None) -> Self:
         """Listen; see Library.serve."""
-        callback = Callback(boundary, program, log)
         encoded = options.encoded()
-        arguments = (encoded, len(encoded), 0 if log is None else log.handle, callback.pointer)
-        return cls(boundary, callback, boundary.document(boundary.lib.AuthzServe, *arguments))
+        arguments = (encoded, len(encoded), 0 if log is None else log.handle)
+        document = boundary.document(boundary.lib.AuthzServe, *arguments)
+        server = cls(boundary, document)
+        Turns(boundary, program, log).begin(document["handle"], document["seats"])
+        return server
 
     def set_serving(self, serving: bool) -> None:  # noqa: FBT001 - reads as the health it sets
         """Say whether the program can decide; health follows, unless too many calls are stuck."""

@@ -11,8 +11,9 @@ Adapters: `opa_native` (OPA as a library, in this process) and `opa_server` (OPA
 from __future__ import annotations
 
 import re
+from collections.abc import Generator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias, TypeVar
 
 from authz.errors import BundleError
 
@@ -44,8 +45,41 @@ class PolicySource:
             raise ValueError(message)
 
 
+class Evaluation(Protocol):
+    """The part of a question to an engine that another thread may do meanwhile."""
+
+    def run(self) -> bytes | None:
+        """Do it here and now: the result, or an error of the engine's own, to be thrown into the steps that asked."""
+        ...
+
+
+T = TypeVar("T")
+Steps: TypeAlias = Generator[Evaluation, bytes | None, T]
+"""Work that yields each evaluation which it needs, and is sent its result or thrown its error."""
+
+
+def complete(steps: Steps[T]) -> T:
+    """Take steps to their end on this thread."""
+    try:
+        evaluation = next(steps)
+        while True:
+            try:
+                result = evaluation.run()
+            except Exception as error:  # noqa: BLE001 - it is for the steps to judge
+                evaluation = steps.throw(error)
+            else:
+                evaluation = steps.send(result)
+    except StopIteration as ended:
+        value: T = ended.value
+        return value
+
+
 class Query(Protocol):
     """One entrypoint of one policy, prepared once. Safe for use by many threads at once."""
+
+    def ask(self, input_json: bytes, deadline_s: float) -> Steps[bytes | None]:
+        """Like `evaluate`, in steps: what runs them may do other work while the engine evaluates."""
+        ...
 
     def evaluate(self, input_json: bytes, deadline_s: float) -> bytes | None:
         """The entrypoint's value as JSON, or None where it is undefined.

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, Self
 
 from authz.errors import BundleError, PolicyError, UnavailableError
-from authz.native import EngineError, NativeError, PolicyOptions
-from authz.policy.engine import entrypoint_names
+from authz.native import EngineError, Evaluation, NativeError, PolicyOptions
+from authz.policy.engine import complete, entrypoint_names
 from authz.reasons import POLICY_ERROR, POLICY_TIMEOUT, POLICY_UNAVAILABLE
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from authz import native
     from authz.model import JsonValue
-    from authz.policy.engine import PolicySource
+    from authz.policy.engine import PolicySource, Steps
 
 _EVALUATION_FAILED: Final = frozenset({"builtin", "conflict", "type", "with_merge", "internal"})
 
@@ -89,8 +89,12 @@ class NativeQuery:
 
     def evaluate(self, input_json: bytes, deadline_s: float) -> bytes | None:
         """Ask; see `Query.evaluate`."""
+        return complete(self.ask(input_json, deadline_s))
+
+    def ask(self, input_json: bytes, deadline_s: float) -> Steps[bytes | None]:
+        """Ask in steps; see `Query.ask`."""
         try:
-            return self._query.evaluate(input_json, deadline_s)
+            return (yield Evaluation(self._query, input_json, deadline_s))
         except EngineError as error:
             raise _failed(error) from error
         except NativeError as error:

@@ -38,6 +38,17 @@ def test_a4_a_caller_that_leaves_in_the_middle_of_a_check_is_recorded_once(servi
     assert (len(service.records()), stats["unrecorded"], stats["pending"]) == (2, 0, 0)
 
 
+def test_a_check_that_takes_long_holds_up_only_itself(tmp_path: Path) -> None:
+    with NativeService(tmp_path, deadline_s=20.0, workers=1) as service:
+        held = service.begin(b"hold:1")
+        assert service.line() == {"held": "1"}
+        assert [service.check(b"allow") for _ in range(3)] == ["allow"] * 3
+        assert service.check(b"free") == "allow"
+        assert held.result() == b"allow"
+        stats = service.stop()
+    assert (stats["expired"], stats["stuck"], stats["unrecorded"], len(service.records())) == (0, 0, 0, 5)
+
+
 def test_a4_many_that_leave_cost_nobody_else_an_answer(service: NativeService) -> None:
     calls = [service.begin(b"slow:0.001#%d" % number) for number in range(200)]
     for call in calls[::2]:

@@ -111,10 +111,19 @@ func openWith(options Options, open func() (segment, error)) (*Log, error) {
 	return log, nil
 }
 
-// Commit takes a record and returns at once; Done is called when its fate is known, in the order of the numbers.
-func (l *Log) Commit(entry *Entry) {
-	if err := l.take(entry); err != nil {
-		entry.Done(err)
+// Commit takes records and returns at once; Done is called when the fate of each is known, in the order of the numbers.
+// What is given at once is written at once.
+func (l *Log) Commit(entries ...*Entry) {
+	var refused []func()
+	l.mutex.Lock()
+	for _, entry := range entries {
+		if err := l.take(entry); err != nil {
+			refused = append(refused, func() { entry.Done(err) })
+		}
+	}
+	l.mutex.Unlock()
+	for _, tell := range refused {
+		tell()
 	}
 }
 
@@ -150,23 +159,24 @@ func (l *Log) Stats() Stats {
 
 func (l *Log) take(entry *Entry) error {
 	// A line feed inside a record would make two lines of it: a forged record (attack J12).
-	if !entry.void && (len(entry.Record) == 0 || bytes.IndexByte(entry.Record, '\n') >= 0) {
-		l.Void(entry.Sequence)
-		return ErrRecord
+	forged := !entry.void && (len(entry.Record) == 0 || bytes.IndexByte(entry.Record, '\n') >= 0)
+	if forged {
+		entry = &Entry{Sequence: entry.Sequence, void: true, Done: func(error) {}}
 	}
-	entry.arrived = time.Now()
-	l.mutex.Lock()
-	defer l.mutex.Unlock()
 	if l.closing {
 		return ErrClosed
 	}
 	if entry.Sequence < l.next {
 		return ErrRecord
 	}
+	entry.arrived = time.Now()
 	heap.Push(&l.waiting, entry)
 	// Only a new head can make the writer's next step earlier than it knows.
 	if l.waiting[0] == entry {
 		l.signal()
+	}
+	if forged {
+		return ErrRecord
 	}
 	return nil
 }

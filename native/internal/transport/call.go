@@ -1,6 +1,9 @@
 package transport
 
-import "sync/atomic"
+import (
+	"runtime"
+	"sync/atomic"
+)
 
 // Kind says what a call asks of the program.
 type Kind uint32
@@ -32,24 +35,22 @@ type Call struct {
 	Reason string
 	Record []byte
 	Claim  Claim
+	// Number is what the program calls it by, from when it was told of it.
+	Number uint64
 
 	fallback map[string][]byte
 	settled  chan Reply
 	outcome  Claim
-	stage    atomic.Int32
 	gone     atomic.Bool
 	finished chan struct{}
+	// pinned keeps the claim where the program was told that it is.
+	pinned runtime.Pinner
+	// instead is the call whose place a refusal takes, because it expired before its turn.
+	instead *Call
+	// seat has the call just now, since its turn of this number. The lane's.
+	seat *Seat
+	turn uint64
 }
-
-// The stages of a call's time with the program. Only one that is running can become stuck, and only its worker finishes
-// it, so that the count of stuck threads is exact.
-const (
-	queued int32 = iota
-	running
-	stuck
-	replaced
-	finished
-)
 
 // Reply is what the program says. Without a Record nothing needs to be durable before the answers go out.
 type Reply struct {
@@ -60,15 +61,6 @@ type Reply struct {
 	// End closes the stream after the answers.
 	End bool
 }
-
-// Worker is one thread's way into the program. False means that the program gave no reply at all.
-type Worker interface {
-	Invoke(call *Call) (Reply, bool)
-	Close()
-}
-
-// Program is what decides; its workers may be invoked side by side.
-type Program interface{ NewWorker() Worker }
 
 func newCall(kind Kind, stream uint64, request []byte, fallback map[string][]byte) *Call {
 	return &Call{

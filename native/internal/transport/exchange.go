@@ -84,29 +84,28 @@ func (s *Server) afterCommit(call *Call) Reply {
 	return <-call.settled
 }
 
-// expire counts an expired call. If it is inside the program just now, its thread may be stuck: another takes its place
-// until there are too many, and then this process is not fit to serve.
+// expire counts an expired call. With too many threads stuck in such calls this process is not fit to serve.
 func (s *Server) expire(call *Call) {
 	s.counters.expired.Add(1)
-	stage := stuck
-	if s.counters.stuck.Add(1) <= s.options.StuckLimit {
-		stage = replaced
+	if s.lane(call).overdue(call) {
+		s.updateHealth()
 	}
-	if !call.stage.CompareAndSwap(running, stage) {
-		s.counters.stuck.Add(-1)
-		return
+}
+
+// lane is where a call waits. Events of streams wait apart: what they do may take longer, and wait for the disk.
+func (s *Server) lane(call *Call) *lane {
+	if call.Stream == 0 {
+		return s.checks
 	}
-	if stage == replaced {
-		go s.work()
-	}
-	s.updateHealth()
+	return s.events
 }
 
 func (s *Server) submit(ctx context.Context, call *Call) bool {
 	s.counters.pending.Add(1)
 	s.calls.Add(1)
 	select {
-	case s.queue <- call:
+	case s.room <- struct{}{}:
+		s.lane(call).push(Event{Call: call})
 		return true
 	case <-ctx.Done():
 		s.forget(call)

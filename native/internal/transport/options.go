@@ -19,6 +19,7 @@ type Options struct {
 	MaxConnections  int               `json:"max_connections"`
 	MaxPending      int               `json:"max_pending"`
 	Workers         int               `json:"workers"`
+	StreamWorkers   int               `json:"stream_workers"`
 	StuckLimit      int64             `json:"stuck_limit"`
 	Deadline        time.Duration     `json:"deadline_ns"`
 	CommitGrace     time.Duration     `json:"commit_grace_ns"`
@@ -46,8 +47,8 @@ func (o *Options) verify() error {
 			return fmt.Errorf("no fallback answer for %s", reason)
 		}
 	}
-	if o.Deadline <= 0 || o.Workers <= 0 || o.MaxPending <= 0 || o.StuckLimit <= 0 {
-		return fmt.Errorf("deadline, workers, max_pending and stuck_limit must be positive")
+	if o.Deadline <= 0 || o.Workers <= 0 || o.StreamWorkers <= 0 || o.MaxPending <= 0 || o.StuckLimit <= 0 {
+		return fmt.Errorf("deadline, workers, stream_workers, max_pending and stuck_limit must be positive")
 	}
 	return nil
 }

@@ -7,11 +7,11 @@ import (
 	"authz/native/internal/fault"
 )
 
-// commit sends a reply's answers once its record is durable.
-func (s *Server) commit(call *Call, reply Reply) {
+// commit sends a reply's answers once its record, in the entry, is durable.
+func (s *Server) commit(call *Call, reply Reply) *barrier.Entry {
 	if len(reply.Record) == 0 {
 		call.settle(reply)
-		return
+		return nil
 	}
 	entry := &barrier.Entry{Record: reply.Record, Sequence: reply.Sequence, Keep: !reply.Allow}
 	if reply.Allow {
@@ -19,7 +19,7 @@ func (s *Server) commit(call *Call, reply Reply) {
 	}
 	entry.Done = func(err error) { s.durable(call, reply, err) }
 	fault.Point("barrier")
-	s.append(entry)
+	return entry
 }
 
 // durable runs when a record's fate is known. An allow without a record becomes a denial; a denial stands either way.
@@ -52,19 +52,22 @@ func (s *Server) record(call *Call, reason string, written []byte) {
 	s.counters.pending.Add(1)
 	s.calls.Add(1)
 	select {
-	case s.queue <- refusal:
+	case s.room <- struct{}{}:
+		s.lane(refusal).push(Event{Call: refusal})
 	default:
 		s.counters.unrecorded.Add(1)
 		s.forget(refusal)
 	}
 }
 
-func (s *Server) append(entry *barrier.Entry) {
-	if s.log == nil {
-		entry.Done(barrier.ErrClosed)
+func (s *Server) append(entries []*barrier.Entry) {
+	if s.log != nil {
+		s.log.Commit(entries...)
 		return
 	}
-	s.log.Commit(entry)
+	for _, entry := range entries {
+		entry.Done(barrier.ErrClosed)
+	}
 }
 
 // void gives back the number of a record that will not be written.

@@ -29,12 +29,15 @@ var errDeadline = errors.New("the decision's deadline has passed")
 // Server is one listening address.
 type Server struct {
 	options  Options
-	program  Program
+	engine   Engine
 	log      *barrier.Log
 	listener net.Listener
 	grpc     *grpc.Server
 	health   *health.Server
-	queue    chan *Call
+	room     chan struct{}
+	checks   *lane
+	events   *lane
+	engines  engines
 	streams  sync.Map
 	streamID atomic.Uint64
 	counters counters
@@ -46,19 +49,22 @@ type Server struct {
 	drained        chan struct{}
 }
 
-// Serve listens and answers until Drain. The log may be nil if no reply has a record.
-func Serve(options Options, program Program, log *barrier.Log) (*Server, error) {
+// Serve listens and answers until Drain, once the program's threads take their turns. The log may be nil if no reply has
+// a record.
+func Serve(options Options, engine Engine, log *barrier.Log) (*Server, error) {
 	if err := options.verify(); err != nil {
 		return nil, err
 	}
 	s := &Server{
 		options: options,
-		program: program,
+		engine:  engine,
 		log:     log,
 		health:  health.NewServer(),
-		queue:   make(chan *Call, options.MaxPending),
+		room:    make(chan struct{}, options.MaxPending),
 		drained: make(chan struct{}),
 	}
+	s.checks = newLane(options.Workers, int(options.StuckLimit), &s.counters)
+	s.events = newLane(options.StreamWorkers, int(options.StuckLimit), &s.counters)
 	security, err := options.TLS.options(&s.counters)
 	if err != nil {
 		return nil, err
@@ -71,9 +77,6 @@ func Serve(options Options, program Program, log *barrier.Log) (*Server, error) 
 		return nil, errors.Join(err, s.listener.Close())
 	}
 	s.updateHealth()
-	for range options.Workers {
-		go s.work()
-	}
 	go func() { _ = s.grpc.Serve(s.listener) }()
 	return s, nil
 }
@@ -122,7 +125,11 @@ func (s *Server) Drain(grace time.Duration) bool {
 	if !within(ctx, s.calls.Wait) && s.counters.pending.Load() > 0 {
 		return false
 	}
-	s.once.Do(func() { close(s.queue) })
+	s.once.Do(func() {
+		s.checks.close()
+		s.events.close()
+		s.engines.close()
+	})
 	return true
 }
 

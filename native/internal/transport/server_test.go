@@ -28,12 +28,58 @@ type script struct {
 	mutex    sync.Mutex
 	refused  []string
 	events   []string
+	left     []Event
+	words    []Word
 }
 
-func (s *script) NewWorker() Worker { return s }
-func (s *script) Close()            {}
+// join takes turns on every seat of a server. What a stuck thread has left or said, another goes on with or says.
+func (s *script) join(server *Server) {
+	for number := range server.Seats() {
+		go s.take(server, server.Seat(number))
+	}
+}
 
-func (s *script) Invoke(call *Call) (Reply, bool) {
+func (s *script) take(server *Server, seat *Seat) {
+	for {
+		events, open := server.Turn(seat, s.say())
+		if !open {
+			return
+		}
+		s.mutex.Lock()
+		s.left = append(s.left, events...)
+		s.mutex.Unlock()
+		for event := s.next(); event != nil; event = s.next() {
+			word := Word{Number: event.Call.Number}
+			if reply, replied := s.invoke(event); replied {
+				word.Reply = &reply
+			}
+			s.mutex.Lock()
+			s.words = append(s.words, word)
+			s.mutex.Unlock()
+		}
+	}
+}
+
+func (s *script) say() (words []Word) {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	words, s.words = s.words, nil
+	return words
+}
+
+func (s *script) next() *Event {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	if len(s.left) == 0 {
+		return nil
+	}
+	event := s.left[0]
+	s.left = s.left[1:]
+	return &event
+}
+
+func (s *script) invoke(event *Event) (Reply, bool) {
+	call := event.Call
 	s.mutex.Lock()
 	s.events = append(s.events, fmt.Sprintf("%d %d %s", call.Kind, call.Stream, call.Request))
 	s.mutex.Unlock()
@@ -86,9 +132,10 @@ func start(t *testing.T, reply func(*script, *Call) (Reply, bool), change func(*
 	if change != nil {
 		change(&options)
 	}
-	if s.Server, err = Serve(options, s.script, s.log); err != nil {
+	if s.Server, err = Serve(options, noEngine, s.log); err != nil {
 		t.Fatal(err)
 	}
+	s.join(s.Server)
 	s.SetServing(true)
 	s.connection = dial(t, s.Address())
 	t.Cleanup(func() {
@@ -98,6 +145,8 @@ func start(t *testing.T, reply func(*script, *Call) (Reply, bool), change func(*
 	return s
 }
 
+func noEngine(Question) Result { return Result{} }
+
 func defaults() Options {
 	answers := map[string][]byte{}
 	for _, reason := range []string{Internal, DeadlineExceeded, AuditUnavailable} {
@@ -105,7 +154,7 @@ func defaults() Options {
 	}
 	return Options{
 		Listen: "127.0.0.1:0", SocketMode: 0o600, MaxMessageBytes: 1 << 20, MaxStreams: 100, MaxConnections: 100, MaxPending: 100,
-		Workers: 2, StuckLimit: 2, Deadline: 60 * time.Millisecond, CommitGrace: 30 * time.Millisecond, Handshake: 100 * time.Millisecond,
+		Workers: 2, StreamWorkers: 2, StuckLimit: 2, Deadline: 60 * time.Millisecond, CommitGrace: 30 * time.Millisecond, Handshake: 100 * time.Millisecond,
 		KeepaliveIdle: time.Minute, KeepaliveAnswer: time.Minute, Fallback: answers, StreamFallback: answers,
 	}
 }
@@ -366,7 +415,7 @@ func TestK2ACallWhoseTurnNeverComesIsShedAndNotLeftUnrecorded(t *testing.T) {
 func TestFallbackAnswersAreRequired(t *testing.T) {
 	options := defaults()
 	options.Fallback = map[string][]byte{Internal: []byte("x")}
-	if _, err := Serve(options, &script{}, nil); err == nil {
+	if _, err := Serve(options, noEngine, nil); err == nil {
 		t.Fatal("served without an answer for the deadline")
 	}
 }
@@ -374,10 +423,11 @@ func TestFallbackAnswersAreRequired(t *testing.T) {
 func TestAReplyWithARecordNeedsALog(t *testing.T) {
 	program := &script{}
 	program.reply = func(call *Call) (Reply, bool) { return allow(program, call) }
-	server, err := Serve(defaults(), program, nil)
+	server, err := Serve(defaults(), noEngine, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
+	program.join(server)
 	defer server.Drain(time.Second)
 	s := &service{Server: server, connection: dial(t, server.Address())}
 	answer, _ := s.ask("a")
