@@ -103,8 +103,7 @@ class BundleError(AuthzError):
 
     Args:
         message: what is wrong.
-        code: stable: BUNDLE_INVALID, BUNDLE_SIZE (over a limit), BUNDLE_POISON (it crashed the service), BUNDLE_STATE
-            (the state that outlives crashes cannot be used).
+        code: stable, a row of `reasons.BUNDLE_CODES`.
         problems: one line each, "file:row: code: message", all that were found.
     """
 

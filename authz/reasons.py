@@ -303,3 +303,46 @@ SANITIZE_UNAVAILABLE = _error(
 SANITIZE_NOT_APPLIED = _error("SANITIZE_NOT_APPLIED", "a planned redaction was not applied", _OPERATOR)
 REDACT_FAILED = _error("REDACT_FAILED", "the body could not be redacted", _RETRY, 502)
 BODY_CHANGED = _error("BODY_CHANGED", "the body changed after it was judged", _OPERATOR)
+
+
+BUNDLE_CODES: Final = {
+    "BUNDLE_INVALID": "it does not compile, lacks the entrypoint, or cannot judge a first call",
+    "BUNDLE_GOLDEN": "an input of its golden set is not denied",
+    "BUNDLE_POISON": "it ended the service again and again",
+    "BUNDLE_STATE": "the state that outlives crashes cannot be used",
+    "BUNDLE_QUARANTINED": "these files failed here before",
+    "BUNDLE_ARCHIVE": "it is not one whole tar.gz",
+    "BUNDLE_SIZE": "it is over the bound on its size",
+    "BUNDLE_RATIO": "it unpacks to too many times its size",
+    "BUNDLE_COUNT": "it holds too many entries",
+    "BUNDLE_DEPTH": "a path is too many folders deep",
+    "BUNDLE_PATH": "a path leads out, or is not plain",
+    "BUNDLE_ENTRY": "it holds a link, a device or another kind of entry",
+    "BUNDLE_DUPLICATE": "two entries are one path on some systems",
+    "BUNDLE_CONTENT": "it holds a file with a meaning for OPA that it has not here",
+    "BUNDLE_JSON": "a document is not strict JSON",
+    "BUNDLE_UNSIGNED": "it is not signed",
+    "BUNDLE_SIGNATURE": "a signature does not verify, or is not in the one form that is read",
+    "BUNDLE_SIGNATURE_COUNT": "more than one signature is in the archive",
+    "BUNDLE_ALGORITHM": "a signature is not ES256, or a file is not hashed with SHA-256",
+    "BUNDLE_KEY": "no pinned key has the signature's name",
+    "BUNDLE_SCOPE": "the signature is for another scope",
+    "BUNDLE_FILES": "a file is missing or was added",
+    "BUNDLE_DIGEST": "a file is not what was signed",
+    "BUNDLE_MANIFEST": "its manifest cannot be understood whole",
+    "BUNDLE_SIGNERS": "its key may not sign this bundle, or comes from another path",
+    "BUNDLE_THRESHOLD": "too few keys have signed it",
+    "BUNDLE_ID": "it is another bundle than the one that is served here",
+    "BUNDLE_TENANT": "it is not for the tenants that are served, or its signers may not speak for its own",
+    "BUNDLE_NOT_YET": "it was made in the future",
+    "BUNDLE_EXPIRED": "it has expired",
+    "BUNDLE_ENGINE": "it needs a newer engine",
+    "BUNDLE_INPUT": "it needs input that is not given here",
+    "BUNDLE_REGRESSION": "its sequence is behind one that was seen here",
+    "BUNDLE_MISMATCH": "its sequence was seen with other files",
+    "BUNDLE_FAST_FORWARD": "its sequence is too far ahead",
+    "BUNDLE_STATEMENT": "a statement beside it is not signed, or is about something else",
+    "BUNDLE_STALE": "no recent statement says that it is the newest",
+    "BUNDLE_WITHDRAWN": "a rollback statement has taken it back",
+}
+"""Why a policy is not put in service. No caller sees these: the policy before goes on answering."""

@@ -15,7 +15,7 @@ import typer
 
 from authz.cli import COMMANDS, app, load
 from authz.config import Config
-from authz.reasons import CATALOGUE
+from authz.reasons import BUNDLE_CODES, CATALOGUE
 from authz.resources import shared
 from tools import reference_telemetry
 
@@ -73,6 +73,15 @@ HTTP routes, and on every route where a request is malformed or its caller unkno
 
 | code | HTTP | JSON-RPC | status | meaning | next step |
 |---|---|---|---|---|---|
+"""
+
+_BUNDLE_CODES: Final = """
+## Why a bundle is not put in service
+
+The policy before goes on answering; `/readyz` and the log name the code.
+
+| code | meaning |
+|---|---|
 """
 
 _INPUT: Final = f"""\
@@ -192,7 +201,8 @@ def reason_codes() -> str:
         (f"`{row.code}`", str(row.http_status), str(row.rpc_code), row.status.value, row.summary, row.next_step)
         for row in CATALOGUE.values()
     ]
-    return _REASONS + _rows(rows)
+    bundles = [(f"`{code}`", meaning) for code, meaning in BUNDLE_CODES.items()]
+    return _REASONS + _rows(rows) + _BUNDLE_CODES + _rows(bundles)
 
 
 def policy_input() -> str:

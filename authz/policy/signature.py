@@ -12,7 +12,6 @@ Trusts `cryptography` for the mathematics and `jiter` for strict JSON.
 from __future__ import annotations
 
 import hashlib
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -34,6 +33,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
 
+from authz.encoding import decode_base64url, decode_json_object, encode_base64url
 from authz.errors import BundleError, ConfigError
 
 if TYPE_CHECKING:
@@ -107,9 +107,9 @@ def read_private_key(pem: bytes) -> EllipticCurvePrivateKey:
 def sign(payload: JsonObject, private: EllipticCurvePrivateKey, *, kid: str, typ: str = "JWT") -> str:
     """The token of `payload`. Deterministic (RFC 6979): signing again changes nothing."""
     header = orjson.dumps({"alg": ALGORITHM, "kid": kid, "typ": typ})
-    signed = b".".join(map(_encode, (header, orjson.dumps(payload))))
-    r, s = decode_dss_signature(private.sign(signed, ECDSA(SHA256(), deterministic_signing=True)))
-    return b".".join((signed, _encode(r.to_bytes(_OCTETS, "big") + s.to_bytes(_OCTETS, "big")))).decode()
+    signed = ".".join(map(encode_base64url, (header, orjson.dumps(payload))))
+    r, s = decode_dss_signature(private.sign(signed.encode(), ECDSA(SHA256(), deterministic_signing=True)))
+    return f"{signed}.{encode_base64url(r.to_bytes(_OCTETS, 'big') + s.to_bytes(_OCTETS, 'big'))}"
 
 
 def parse(text: str) -> Token:
@@ -204,12 +204,9 @@ def json_object(document: bytes, code: str) -> JsonObject:
         BundleError: with `code`, for anything else.
     """
     try:
-        value = jiter.from_json(document, allow_inf_nan=False, cache_mode="none", catch_duplicate_keys=True)
-    except ValueError:
-        value = None
-    if not isinstance(value, dict):
-        raise BundleError("not a strict JSON object", code=code)
-    return value
+        return decode_json_object(document)
+    except ValueError as error:
+        raise BundleError(str(error), code=code) from None
 
 
 def _strict(document: bytes) -> Any:  # noqa: ANN401 - any JSON value
@@ -224,19 +221,11 @@ def _literal(number: object) -> orjson.Fragment:
     return orjson.Fragment(bytes(number))
 
 
-def _encode(octets: bytes) -> bytes:
-    return urlsafe_b64encode(octets).rstrip(b"=")
-
-
 def _decode(text: str) -> bytes:
-    """The bytes that `text` is the only spelling of (RFC 7515 section 2)."""
     try:
-        octets = urlsafe_b64decode(text + "=" * (-len(text) % 4))
-    except ValueError:
-        raise _refused("it is not base64url") from None
-    if _encode(octets).decode() != text:
-        raise _refused("it is not canonical base64url")
-    return octets
+        return decode_base64url(text)
+    except ValueError as error:
+        raise _refused(str(error)) from None
 
 
 def _refused(how: str) -> BundleError:
