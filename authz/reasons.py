@@ -224,6 +224,29 @@ AGENT_PAUSED = _reason(
     "AGENT_PAUSED", 403, REFUSED, Status.REVOKED, "the agent is paused", "Ask the agent's owner to resume it."
 )
 AGENT_RETIRED = _reason("AGENT_RETIRED", 403, REFUSED, Status.REVOKED, "the agent is retired", _OPERATOR)
+AGENT_INVALID = _malformed("AGENT_INVALID", 400, "the agent's registration is not well-formed", _REWRITE)
+AGENT_EXISTS = _malformed(
+    "AGENT_EXISTS",
+    409,
+    "an agent has or had this id, or one that differs in case or form alone",
+    "Choose another id; ids are never given twice, so that records stay unambiguous.",
+)
+AGENT_UNKNOWN = _malformed("AGENT_UNKNOWN", 404, "there is no such agent", "List the agents of the tenant.")
+AGENT_CHANGED = _malformed(
+    "AGENT_CHANGED",
+    409,
+    "the agent was changed by somebody else since",
+    "Read the agent again, then repeat the change.",
+)
+AGENT_PARENT = _malformed(
+    "AGENT_PARENT", 400, "an agent above this one is unknown, paused or retired", "See the agents it descends from."
+)
+CREDENTIAL_INVALID = _malformed(
+    "CREDENTIAL_INVALID",
+    400,
+    "the credential is not a public key or certificate that is taken here",
+    "Give a public JWK for EdDSA, ES256, RS256 or PS256, or the SHA-256 of a certificate.",
+)
 TOOL_CEILING = _reason(
     "TOOL_CEILING",
     403,

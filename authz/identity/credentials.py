@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from authz.encoding import decode_base64url, decode_json_object
-from authz.errors import AuthzError
+from authz.errors import InvalidRequestError
 from authz.identity import jose, jwks
+from authz.reasons import CREDENTIAL_INVALID
 
 if TYPE_CHECKING:
     from typing import Self
@@ -21,10 +22,6 @@ if TYPE_CHECKING:
 MAX_JWK_BYTES: Final = 8 * 1024
 _SHA256_OCTETS: Final = 32
 _KEPT: Final = ("kty", "crv", "x", "y", "n", "e", "alg", "kid")
-
-
-class CredentialError(AuthzError):
-    """The key or certificate is not one an agent may prove itself with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,18 +53,18 @@ def of_key(public_jwk: str, *, identifier: str, now_ns: int) -> Credential:
     """The credential whose private half signs client assertions; `public_jwk` is a JWK (RFC 7517) in JSON.
 
     Raises:
-        CredentialError: not one public, strong key for EdDSA, ES256, RS256 or PS256.
+        InvalidRequestError: `CREDENTIAL_INVALID`; not one public, strong key for EdDSA, ES256, RS256 or PS256.
     """
     octets = public_jwk.encode("utf-8", "surrogatepass")
     if len(octets) > MAX_JWK_BYTES:
-        raise CredentialError("the public key is over 8 KiB")
+        raise InvalidRequestError(CREDENTIAL_INVALID, "the public key is over 8 KiB")
     try:
         members = decode_json_object(octets)
         keys = jwks.parse(b'{"keys":[%s]}' % octets)
     except ValueError as error:
-        raise CredentialError(f"the public key is not a JWK: {error}") from None
+        raise InvalidRequestError(CREDENTIAL_INVALID, f"the public key is not a JWK: {error}") from None
     if keys.rejected:
-        raise CredentialError(f"the public key is refused: {keys.rejected[0].why}")
+        raise InvalidRequestError(CREDENTIAL_INVALID, f"the public key is refused: {keys.rejected[0].why}")
     kept = {name: members[name] for name in _KEPT if name in members} | {"alg": keys.keys[0].algorithm}
     text = json.dumps(kept, separators=(",", ":"), sort_keys=True)
     return Credential(id=identifier, public_jwk=text, created_ns=now_ns)
@@ -77,12 +74,12 @@ def of_certificate(sha256: str, *, identifier: str, now_ns: int) -> Credential:
     """The credential of the client certificate whose DER has this SHA-256, in base64url (RFC 8705 section 3.1).
 
     Raises:
-        CredentialError: not such a digest.
+        InvalidRequestError: `CREDENTIAL_INVALID`; not such a digest.
     """
     try:
         digest = decode_base64url(sha256)
     except ValueError:
         digest = b""
     if len(digest) != _SHA256_OCTETS:
-        raise CredentialError("the certificate is not named by its SHA-256 in base64url")
+        raise InvalidRequestError(CREDENTIAL_INVALID, "the certificate is not named by its SHA-256 in base64url")
     return Credential(id=identifier, certificate_sha256=sha256, created_ns=now_ns)

@@ -13,14 +13,14 @@ import unicodedata
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Final
 
-from authz.errors import AuthzError
-from authz.model import Autonomy, Lifecycle
+from authz.errors import InvalidRequestError
+from authz.model import AgentFacts, Autonomy, Lifecycle
+from authz.reasons import AGENT_INVALID, AGENT_PARENT, AGENT_RETIRED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from authz.identity.credentials import Credential
-    from authz.model import JsonObject
 
 MAX_IDENTIFIER_BYTES: Final = 256
 MAX_TEXT_BYTES: Final = 1024
@@ -33,23 +33,6 @@ _INVISIBLE: Final = re.compile(
 )
 """What Unicode shows as nothing (Default_Ignorable_Code_Point) and Python calls printable."""
 _TOOL: Final = re.compile(r"[^/*]+/.+")
-
-
-class RegistryError(AuthzError):
-    """A change that the registry refuses. `code` is stable; the message names fields, never values."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(f"{code}: {message}")
-        self.code = code
-        self.message = message
-
-
-INVALID: Final = "AGENT_INVALID"
-EXISTS: Final = "AGENT_EXISTS"
-UNKNOWN: Final = "AGENT_UNKNOWN"
-RETIRED: Final = "AGENT_RETIRED"
-CHANGED: Final = "AGENT_CHANGED"
-PARENT: Final = "AGENT_PARENT"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +78,7 @@ class Agent:
     change. Times are Unix nanoseconds.
 
     Raises:
-        RegistryError: `AGENT_INVALID`.
+        InvalidRequestError: `AGENT_INVALID`.
     """
 
     tenant: str
@@ -115,19 +98,25 @@ class Agent:
     def __post_init__(self) -> None:
         for name in ("tenant", "id", "owner"):
             if not is_identifier(getattr(self, name)):
-                raise RegistryError(INVALID, f"`{name}` is not 1 to {MAX_IDENTIFIER_BYTES} bytes of printable text")
+                raise InvalidRequestError(
+                    AGENT_INVALID, f"`{name}` is not 1 to {MAX_IDENTIFIER_BYTES} bytes of printable text"
+                )
         if self.id != self.id.strip() or unicodedata.normalize("NFC", self.id) != self.id or _INVISIBLE.search(self.id):
-            raise RegistryError(
-                INVALID, "`id` has a space at an end, an invisible character, or is not in Unicode's NFC"
+            raise InvalidRequestError(
+                AGENT_INVALID, "`id` has a space at an end, an invisible character, or is not in Unicode's NFC"
             )
         if not self.ceiling.is_valid:
-            raise RegistryError(INVALID, f"a ceiling names at most {MAX_NAMES} scopes, and tools as SERVER/NAME")
+            raise InvalidRequestError(
+                AGENT_INVALID, f"a ceiling names at most {MAX_NAMES} scopes, and tools as SERVER/NAME"
+            )
         if not is_text(self.purpose):
-            raise RegistryError(INVALID, f"`purpose` is over {MAX_TEXT_BYTES} bytes or not printable")
+            raise InvalidRequestError(AGENT_INVALID, f"`purpose` is over {MAX_TEXT_BYTES} bytes or not printable")
         if len(self.parents) > MAX_PARENTS or self.id in self.parents or len(set(self.parents)) != len(self.parents):
-            raise RegistryError(PARENT, f"`parents` are at most {MAX_PARENTS} different agents, none of them this one")
+            raise InvalidRequestError(
+                AGENT_PARENT, f"`parents` are at most {MAX_PARENTS} different agents, none of them this one"
+            )
         if len(self.live_credentials) > MAX_CREDENTIALS:
-            raise RegistryError(INVALID, f"an agent has at most {MAX_CREDENTIALS} credentials at a time")
+            raise InvalidRequestError(AGENT_INVALID, f"an agent has at most {MAX_CREDENTIALS} credentials at a time")
 
     @property
     def live_credentials(self) -> tuple[Credential, ...]:
@@ -182,7 +171,7 @@ def spawned(parent: Agent, ancestors: Sequence[Agent], identifier: str, *, now_n
     """The agent `identifier` as made by `parent`, whose `ancestors` stand root first; it has no credential of its own.
 
     Raises:
-        RegistryError: `AGENT_INVALID` or `AGENT_PARENT`.
+        InvalidRequestError: `AGENT_INVALID` or `AGENT_PARENT`.
     """
     require_alive((*ancestors, parent))
     return Agent(
@@ -203,17 +192,17 @@ def require_alive(agents: Iterable[Agent]) -> None:
     """Nobody acts for, or below, one that is paused or retired.
 
     Raises:
-        RegistryError: `AGENT_PARENT`.
+        InvalidRequestError: `AGENT_PARENT`.
     """
     if any(agent.lifecycle is not Lifecycle.ACTIVE for agent in agents):
-        raise RegistryError(PARENT, "an agent it descends from is paused or retired")
+        raise InvalidRequestError(AGENT_PARENT, "an agent it descends from is paused or retired")
 
 
 def updated(agent: Agent, update: Update, *, now_ns: int) -> Agent:
     """`agent` with what `update` sets.
 
     Raises:
-        RegistryError: `AGENT_RETIRED`, or `AGENT_INVALID`.
+        InvalidRequestError: `AGENT_RETIRED`, or `AGENT_INVALID`.
     """
     _require_not_retired(agent)
     values = {each.name: getattr(update, each.name) for each in fields(update)}
@@ -224,7 +213,7 @@ def moved(agent: Agent, lifecycle: Lifecycle, *, now_ns: int) -> Agent:
     """`agent` paused, resumed or retired. Retiring also revokes its credentials.
 
     Raises:
-        RegistryError: `AGENT_RETIRED`, since that is final.
+        InvalidRequestError: `AGENT_RETIRED`, since that is final.
     """
     if agent.lifecycle is lifecycle:
         return agent
@@ -239,37 +228,44 @@ def rotated(agent: Agent, new: Credential | None, *, revoke: Iterable[str] = (),
     """`agent` with the credentials named by `revoke` dead, all if none is named, and `new` beside the others.
 
     Raises:
-        RegistryError: `AGENT_RETIRED`; `AGENT_INVALID` where a credential is not the agent's, or `new` has been one.
+        InvalidRequestError: `AGENT_RETIRED`; `AGENT_INVALID`, a credential is not the agent's, or `new` has been one.
     """
     _require_not_retired(agent)
     named = frozenset(revoke)
     if not named <= {credential.id for credential in agent.credentials}:
-        raise RegistryError(INVALID, "a credential to revoke is not one of this agent's")
+        raise InvalidRequestError(AGENT_INVALID, "a credential to revoke is not one of this agent's")
     if new is not None and new.proof in {old.proof for old in agent.credentials}:
         # Taking a revoked key again would bring whoever stole it back.
-        raise RegistryError(INVALID, "the new credential is, or has been, one of this agent's")
+        raise InvalidRequestError(AGENT_INVALID, "the new credential is, or has been, one of this agent's")
     kept = tuple(each.revoked(now_ns) if not named or each.id in named else each for each in agent.credentials)
     return _next(agent, {"credentials": (*kept, new) if new else kept}, now_ns)
 
 
-def facts(agent: Agent, ancestors: Sequence[Agent]) -> JsonObject:
-    """What decisions are told of `agent`, everyone above it included: one `agent` entry but for its version."""
+def facts(agent: Agent, ancestors: Sequence[Agent]) -> AgentFacts:
+    """What decisions are told of `agent`, everyone above it included.
+
+    Raises:
+        InvalidRequestError: `AGENT_INVALID`; the ceilings together name more tools than one entry of a stream can.
+    """
     line = (*ancestors, agent)
-    ceiling = agent.ceiling
-    for above in ancestors:
-        ceiling = ceiling.below(above.ceiling)
-    told: JsonObject = {
-        "agent": agent.id,
-        "lifecycle": max((each.lifecycle for each in line), key=list(Lifecycle).index).value,
-        "autonomy": min((each.autonomy for each in line), key=list(Autonomy).index).value,
-        "owner": agent.owner,
-        "memory_writes_paused": any(each.memory_writes_paused for each in line),
-    }
-    if ceiling.scopes is not None:
-        told["scopes_ceiling"] = [*ceiling.scopes]
-    if ceiling.tools is not None:
-        told["tools_ceiling"] = [*ceiling.tools]
-    return told
+    tools = ceiling_of(line).tools
+    if tools is not None and len(tools) > MAX_NAMES:
+        raise InvalidRequestError(AGENT_INVALID, f"its ceiling and those above it leave over {MAX_NAMES} tools")
+    return AgentFacts(
+        lifecycle=max((each.lifecycle for each in line), key=list(Lifecycle).index),
+        autonomy=min((each.autonomy for each in line), key=list(Autonomy).index),
+        owner=agent.owner,
+        memory_writes_paused=any(each.memory_writes_paused for each in line),
+        tools_ceiling=tools,
+    )
+
+
+def ceiling_of(line: Iterable[Agent]) -> Ceiling:
+    """What an agent may have at most, with everyone above it: `line` holds them all."""
+    ceiling = Ceiling()
+    for agent in line:
+        ceiling = ceiling.below(agent.ceiling)
+    return ceiling
 
 
 def changed_fields(before: Agent, after: Agent) -> tuple[str, ...]:
@@ -307,4 +303,4 @@ def _next(agent: Agent, changes: dict[str, object], now_ns: int) -> Agent:
 
 def _require_not_retired(agent: Agent) -> None:
     if agent.lifecycle is Lifecycle.RETIRED:
-        raise RegistryError(RETIRED, "the agent is retired, which is final")
+        raise InvalidRequestError(AGENT_RETIRED, "the agent is retired, which is final")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from authz.identity.oauth.clients import client_id
 from authz.identity.oauth.refusals import invalid_grant, invalid_scope, invalid_target
-from authz.identity.registry import Ceiling
+from authz.identity.registry import ceiling_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -148,14 +148,6 @@ class Grant:
 def digest(jti: str) -> str:
     """A token's name in the ledger, in the store of live tokens and in records: SHA-256 of its `jti`, in hex."""
     return sha256(jti.encode()).hexdigest()
-
-
-def ceiling_of(line: Sequence[Agent]) -> Ceiling:
-    """What an agent and everyone above it may have at most."""
-    ceiling = Ceiling()
-    for agent in line:
-        ceiling = ceiling.below(agent.ceiling)
-    return ceiling
 
 
 def for_itself(

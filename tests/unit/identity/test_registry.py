@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from authz.errors import InvalidRequestError
 from authz.identity.autonomy import is_under
 from authz.identity.registry import (
     MAX_CREDENTIALS,
     MAX_PARENTS,
     Ceiling,
-    RegistryError,
     Update,
     changed_fields,
     facts,
@@ -23,15 +23,15 @@ from authz.identity.registry import (
     spawned,
     updated,
 )
-from authz.model import Autonomy, Lifecycle, Protocol, Tool
+from authz.model import AgentFacts, Autonomy, Lifecycle, Protocol, Tool
 from tests.identity_fakes import NOW, NS, signing_key
 from tests.registry_fakes import agent, certificate_credential, key_credential
 
 
 def code(call: Any, *arguments: Any, **named: Any) -> str:
-    with pytest.raises(RegistryError) as caught:
+    with pytest.raises(InvalidRequestError) as caught:
         call(*arguments, **named)
-    return caught.value.code
+    return caught.value.reason.code
 
 
 # --- what may be registered
@@ -172,28 +172,33 @@ def test_nothing_is_spawned_below_one_that_is_not_active(lifecycle: Lifecycle) -
 
 
 def test_the_facts_of_an_agent_are_what_decisions_read() -> None:
-    told = facts(agent(ceiling=Ceiling(scopes=("read",), tools=("files/*",))), [])
-    assert told == {
-        "agent": "planner",
-        "lifecycle": "active",
-        "autonomy": "act_within_limits",
-        "owner": "alice",
-        "memory_writes_paused": False,
-        "scopes_ceiling": ["read"],
-        "tools_ceiling": ["files/*"],
-    }
+    told = facts(agent(ceiling=Ceiling(scopes=("read",), tools=("files/*",)), memory_writes_paused=True), [])
+    assert told == AgentFacts(
+        lifecycle=Lifecycle.ACTIVE,
+        autonomy=Autonomy.ACT_WITHIN_LIMITS,
+        owner="alice",
+        memory_writes_paused=True,
+        tools_ceiling=("files/*",),
+    )
 
 
-def test_no_ceiling_is_absent_and_an_empty_one_is_not() -> None:
-    assert not {"scopes_ceiling", "tools_ceiling"} & facts(agent(), []).keys()
-    assert facts(agent(ceiling=Ceiling(tools=())), [])["tools_ceiling"] == []
+def test_no_ceiling_is_none_and_an_empty_one_is_not() -> None:
+    assert facts(agent(), []).tools_ceiling is None
+    assert facts(agent(ceiling=Ceiling(tools=())), []).tools_ceiling == ()
 
 
 def test_everyone_above_an_agent_bounds_it() -> None:
     root = agent("root", lifecycle=Lifecycle.PAUSED, autonomy=Autonomy.OBSERVE, memory_writes_paused=True)
     told = facts(agent(parents=("root",), autonomy=Autonomy.AUTONOMOUS), [root])
-    assert (told["lifecycle"], told["autonomy"], told["memory_writes_paused"]) == ("paused", "observe", True)
-    assert told["owner"] == "alice"
+    assert (told.lifecycle, told.autonomy, told.memory_writes_paused) == (Lifecycle.PAUSED, Autonomy.OBSERVE, True)
+    assert told.owner == "alice"
+
+
+def test_facts_that_no_entry_of_a_stream_can_hold_are_refused() -> None:
+    """A sidecar would refuse the entry, and with it every later one of the tenant's stream."""
+    above = agent("root", ceiling=Ceiling(tools=("s/a*", *(f"s/b{number}" for number in range(200)))))
+    below = agent(parents=("root",), ceiling=Ceiling(tools=("s/b*", *(f"s/a{number}" for number in range(200)))))
+    assert code(facts, below, [above]) == "AGENT_INVALID"
 
 
 NAMES = st.text(alphabet="ab/", min_size=1, max_size=4).map(lambda text: f"s/{text}")
