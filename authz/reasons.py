@@ -60,6 +60,10 @@ def _error(code: str, summary: str, next_step: str, http_status: int = 403) -> R
     return _reason(code, http_status, REFUSED, Status.ERROR, summary, next_step)
 
 
+def _refused(code: str, http_status: int, summary: str, next_step: str) -> Reason:
+    return _reason(code, http_status, REFUSED, Status.POLICY_BLOCKED, summary, next_step)
+
+
 _RETRY = "Retry later; if it persists, tell the operator the decision id."
 _OPERATOR = "Tell the operator the decision id."
 _REWRITE = "Correct the request and retry."
@@ -295,6 +299,35 @@ DATABASE_UNAVAILABLE = _error(
     "the control plane's database cannot be used; nothing was done",
     "Retry later; operators: see whether the database is up and its disk has room.",
     503,
+)
+
+# Kills, as operators ask for them (revocation/guard.py)
+KILL_REASON = _malformed(
+    "KILL_REASON", 400, "the kill has no reason in words that says enough", "Say why, for the record."
+)
+KILL_AUTOMATIC = _refused(
+    "KILL_AUTOMATIC", 403, "a program cannot sign a kill that needs two signers", "Ask two people to sign it."
+)
+KILL_SAME_SIGNER = _refused(
+    "KILL_SAME_SIGNER", 409, "the second signer is the first one", "Ask another operator to confirm it."
+)
+KILL_LAPSED = _refused(
+    "KILL_LAPSED", 409, "the second signer did not come within the window", "Ask for it again, and confirm it in time."
+)
+KILL_STATE = _refused(
+    "KILL_STATE", 409, "the kill is not in a state for this", "See where it stands: `authz kills show`."
+)
+KILL_UNKNOWN = _refused("KILL_UNKNOWN", 404, "no such kill", "List them: `authz kills list`.")
+KILL_QUOTA = _reason(
+    "KILL_QUOTA",
+    429,
+    LIMIT_EXCEEDED,
+    Status.LIMIT_EXCEEDED,
+    "too many kills within a minute",
+    "Kill what they have in common: the subtree, the tool or the tenant.",
+)
+KILL_REPEATED = _refused(
+    "KILL_REPEATED", 409, "the idempotency key was used for another kill", "Use a fresh key for each kill."
 )
 
 # Policy

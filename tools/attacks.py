@@ -102,6 +102,7 @@ ATTACKS: Final = {
     "D14": ("a token that is bound to a key", "`TOKEN_BINDING`: it is not a bearer token"),
     "D15": ("a token for the tool; our token sent on to it", "`TOKEN_AUD`; `authorization` is removed"),
     "E8": ("entries and heartbeats that the ledger did not sign", "ignored, `KILL_FORGED`"),
+    "E9": ("kills by the thousand, a kill of everything by one person", "`KILL_QUOTA`; two signers"),
     "E10": ("identifiers that nearly match: prefixes, case, look-alikes", "compared byte for byte"),
     "E12": ("a kill that lands while a call is judged", "`REVOKED`"),
     "F1": ("a bundle without a signature, or with its signature stripped", "`BUNDLE_UNSIGNED`; the active one stays"),

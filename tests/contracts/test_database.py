@@ -34,7 +34,16 @@ if TYPE_CHECKING:
 
     from tests.databases import PostgresServer
 
-TABLES = ("authz.database.leases", "authz.control.authorities_sql", "authz.control.sidecars_sql")
+TABLES = (
+    "authz.database.leases",
+    "authz.control.authorities_sql",
+    "authz.control.sidecars_sql",
+    "authz.revocation.kills_sql",
+    "authz.revocation.ledger_sql",
+    "authz.revocation.publication_sql",
+    "authz.revocation.reports_sql",
+    "authz.revocation.stream_keys_sql",
+)
 """Modules that define tables."""
 
 ROWS = Table("rows", MetaData(), Column("id", Text, primary_key=True), Column("n", BigInteger, nullable=False))
