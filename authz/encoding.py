@@ -8,12 +8,15 @@ Trusts nothing. Errors carry no input: `ValueError` says what kind of thing was 
 from __future__ import annotations
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import jiter
 
 if TYPE_CHECKING:
     from authz.model import JsonObject
+
+
+SHA256_BYTES: Final = 32
 
 
 def encode_base64url(octets: bytes) -> str:
@@ -35,6 +38,14 @@ def decode_base64url(text: str) -> bytes:
     if encode_base64url(octets) != text:
         raise ValueError("not canonical base64url")
     return octets
+
+
+def is_sha256(text: str) -> bool:
+    """Whether `text` is the canonical base64url of 32 bytes."""
+    try:
+        return len(decode_base64url(text)) == SHA256_BYTES
+    except ValueError:
+        return False
 
 
 def decode_json_object(octets: bytes) -> JsonObject:

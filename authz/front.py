@@ -14,10 +14,11 @@ from authz.errors import DenialError, InvalidRequestError
 from authz.identity import bearer, metadata, trusted_peer
 from authz.model import Protocol, Tool, ToolCall
 from authz.protocol import envelope, http_api, mcp, routes
-from authz.reasons import CATALOGUE, SCOPE
+from authz.reasons import CATALOGUE, SCOPE, TOKEN_BINDING
 
 if TYPE_CHECKING:
     from authz.config import Config, Route
+    from authz.identity.possession import Possession
     from authz.identity.tokens import TokenVerifier
     from authz.model import Check, LocalAnswer, Principal
 
@@ -30,12 +31,14 @@ class ConfiguredFront:
 
     Args:
         verifier: None checks no tokens; only contract `envoy` may do without.
+        possession: checks tokens that are bound; None takes none of those.
     """
 
-    def __init__(self, config: Config, verifier: TokenVerifier | None) -> None:
+    def __init__(self, config: Config, verifier: TokenVerifier | None, possession: Possession | None = None) -> None:
         self._config = config
         self._routes = config.routes
         self._verifier = verifier
+        self._possession = possession
 
     def route(self, check: Check) -> Route | None:
         """Step 1: which route this is; None where none are checked, and for a metadata document.
@@ -68,21 +71,30 @@ class ConfiguredFront:
         if self._verifier is None:
             return None
         try:
-            principal = self._known(check, self._verifier)
+            principal = self._known(check, route, self._verifier)
         except DenialError as error:
-            raise InvalidRequestError(
-                error.reason, error.detail, challenge=metadata.challenge(error.reason, check, route)
-            ) from None
+            told = error.challenge if isinstance(error, InvalidRequestError) else ""
+            challenge = told or metadata.challenge(error.reason, check, route)
+            raise InvalidRequestError(error.reason, error.detail, challenge=challenge) from None
         if route is not None and not set(route.scopes) <= set(principal.scopes):
             raise InvalidRequestError(SCOPE, challenge=metadata.challenge(SCOPE, check, route))
         return principal
 
-    def _known(self, check: Check, verifier: TokenVerifier) -> Principal:
+    def _known(self, check: Check, route: Route | None, verifier: TokenVerifier) -> Principal:
         """By its token; by Envoy's verified peer only where no token came and an operator asked for it."""
         trust = self._config.listen.trusted_peer
         if trust is not None and "authorization" not in check.headers:
             return trusted_peer.from_peer(check, trust)
-        return verifier.verify(bearer.from_headers(check.headers, check.path))
+        token = bearer.from_headers(check.headers, check.path)
+        principal = verifier.verify(token)
+        if principal.confirmation is not None or bearer.is_dpop(check.headers):
+            self._require_possession(principal, token, check, route)
+        return principal
+
+    def _require_possession(self, principal: Principal, token: str, check: Check, route: Route | None) -> None:
+        if self._possession is None:
+            raise InvalidRequestError(TOKEN_BINDING)
+        self._possession.require(principal.confirmation, token, check, route)
 
     def call(self, check: Check, route: Route | None) -> ToolCall:
         """Step 3: the call, parsed strictly.

@@ -115,7 +115,8 @@ class Check:
     """One request as Envoy described it, before anything in it is believed.
 
     `headers` has lower-case names; repeated headers are joined by "," as Envoy does. `path` is raw and
-    includes the query. `body` is None when Envoy sent none. `document` is the opa-envoy-plugin input
+    includes the query. `body` is None when Envoy sent none. `source_certificate` is the client
+    certificate that Envoy verified, in PEM, percent-encoded. `document` is the opa-envoy-plugin input
     document and is set under contract `envoy` only. `fault` is the reason code of
     what made Envoy's message itself unusable, to be refused in step 1.
     """
@@ -129,6 +130,7 @@ class Check:
     body: bytes | None = None
     source_address: str = ""
     source_principal: str = ""
+    source_certificate: str = ""
     context: Mapping[str, str] = field(default_factory=lambda: EMPTY)
     received_ns: int = 0
     fault: str = ""
@@ -136,11 +138,21 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Confirmation:
+    """What a token is bound to (`cnf`, RFC 7800), as base64url of a SHA-256. Where both are set, both must be shown."""
+
+    certificate: str = ""
+    """`x5t#S256` (RFC 8705): the client certificate's."""
+    key: str = ""
+    """`jkt` (RFC 9449): the DPoP key's thumbprint (RFC 7638)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Principal:
     """Who calls, as a verified token says. Agents are known by (issuer, tenant, agent).
 
     `parents` are the agents that delegated to this one: the token's `parents`, root first, then the other actors of its
-    `act` chain, outermost first; each once.
+    `act` chain, outermost first; each once. `confirmation` is None for a bearer token.
     """
 
     issuer: str
@@ -153,6 +165,7 @@ class Principal:
     client: str = ""
     jti_sha256: str = ""
     expires_at: float = 0.0
+    confirmation: Confirmation | None = None
 
     @property
     def ancestors(self) -> tuple[str, ...]:

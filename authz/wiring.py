@@ -40,6 +40,7 @@ from authz.errors import ConfigError
 from authz.front import ConfiguredFront
 from authz.identity.clock_guard import ClockGuard
 from authz.identity.jwks_source import open_jwks
+from authz.identity.possession import Possession
 from authz.identity.tokens import TokenVerifier, TrustedIssuer
 from authz.model import Phase
 from authz.native import Library, LogOptions, NativeError, Program, ServerOptions, TLSOptions
@@ -206,10 +207,12 @@ class Sidecar:
 
     def _ports(self) -> Ports:
         config = self._config
-        verifier = None
+        verifier = possession = None
         if self._keys:
             trusted = [TrustedIssuer(issuer=i, keys=k) for i, k in zip(config.issuers, self._keys, strict=True)]
-            verifier = TokenVerifier(trusted, clock=ClockGuard(self._clock), limits=config.limits)
+            guard = ClockGuard(self._clock)
+            verifier = TokenVerifier(trusted, clock=guard, limits=config.limits)
+            possession = Possession(guard, config.listen.trusted_peer)
         writer = RecordWriter(
             labels={
                 **config.audit.labels,
@@ -223,7 +226,7 @@ class Sidecar:
             inputs=config.audit.record_inputs,
         )
         return Ports(
-            front=ConfiguredFront(config, verifier),
+            front=ConfiguredFront(config, verifier, possession),
             policies=self.activation,
             kills=NoKills(),
             overrides=NoOverrides(),

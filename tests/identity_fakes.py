@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass, field
 from functools import cache
@@ -159,6 +160,33 @@ class Forge:
     def claims(self, **changes: Any) -> dict[str, Any]:
         base = {"iss": self.issuer, "aud": self.audience, "sub": "alice", "tenant": "acme", "jti": "j-1"}
         return present(base | {"iat": NOW - 10, "exp": NOW + 290} | changes)
+
+
+@dataclass
+class Prover:
+    """Makes DPoP proofs that hold but for what a test changes (RFC 9449 section 4.2)."""
+
+    key: SigningKey
+    method: str = "POST"
+    uri: str = "https://tools.example/mcp"
+
+    @property
+    def jkt(self) -> str:
+        """The RFC 7638 thumbprint, worked out here apart from the code under test."""
+        members = {name: value for name, value in self.public().items() if name in ("crv", "e", "kty", "n", "x", "y")}
+        canonical = json.dumps(members, sort_keys=True, separators=(",", ":"))
+        return encode_base64url(hashlib.sha256(canonical.encode()).digest())
+
+    def public(self) -> dict[str, Any]:
+        return self.key.jwk(alg=ABSENT, use=ABSENT)
+
+    def proof(self, token: str, header: Mapping[str, Any] | None = None, **claims: Any) -> str:
+        protected = {"typ": "dpop+jwt", "alg": self.key.algorithm, "jwk": self.public()} | dict(header or {})
+        ath = encode_base64url(hashlib.sha256(token.encode()).digest())
+        payload = {"jti": "p-1", "htm": self.method, "htu": self.uri, "iat": NOW, "ath": ath} | claims
+        parts = [encode_base64url(json.dumps(present(part)).encode()) for part in (protected, payload)]
+        signed = ".".join(parts)
+        return f"{signed}.{encode_base64url(self.key.sign(signed.encode()))}"
 
 
 @dataclass

@@ -120,6 +120,7 @@ def read(message: CheckRequest, received_ns: int) -> Check:
         body=body,
         source_address=attributes.source.address.socket_address.address,
         source_principal=attributes.source.principal,
+        source_certificate=attributes.source.certificate,
         context=dict(attributes.context_extensions) if attributes.context_extensions else EMPTY,
         received_ns=received_ns,
         fault=fault or body_fault,

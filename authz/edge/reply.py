@@ -86,7 +86,7 @@ class Replies:
         # Envoy removes after it sets, so what is set here must not be named for removal.
         keep = policy_sets | {credential[0]} if credential else policy_sets
         if route.upstream_auth == "pass":
-            keep |= {"authorization"}
+            keep |= {"authorization", "dpop"}
         return [*parts, _removals(tuple(check.headers), keep)]
 
     def _refusal(self, decision: Decision) -> tuple[list[tuple[str, str]], bytes]:

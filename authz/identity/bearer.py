@@ -1,4 +1,4 @@
-"""The one bearer token of a request (RFC 6750 section 2.1).
+"""The one access token of a request (RFC 6750 section 2.1, RFC 9449 section 7.1).
 
 Decides which header value is the token. Must never choose between two: where a request carries several, in several
 headers or several places, each hop could believe another one, so it is refused (A11).
@@ -18,6 +18,7 @@ from authz.reasons import TOKEN_MALFORMED, TOKEN_MISSING, TOKEN_MULTIPLE
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+DPOP: Final = "dpop"
 _TOKEN_NAMES: Final = frozenset({"access_token", "authorization", "bearer"})
 """Where else tokens are put: RFC 6750 section 2.3's query parameter, and what cookies use for the same."""
 
@@ -33,14 +34,19 @@ def from_headers(headers: Mapping[str, str], path: str) -> str:
         raise InvalidRequestError(TOKEN_MULTIPLE, "the authorization header came more than once")
     scheme, _, credentials = value.partition(" ")
     token = credentials.strip(" ")
-    if scheme.lower() != "bearer" or not token:
+    if scheme.lower() not in ("bearer", DPOP) or not token:
         raise InvalidRequestError(TOKEN_MISSING)
     if not _TOKEN_NAMES.isdisjoint(_query_names(path)) or not _TOKEN_NAMES.isdisjoint(_cookie_names(headers)):
         raise InvalidRequestError(TOKEN_MULTIPLE, "a token in the query or a cookie")
     # Its alphabet is the verifier's to judge; a space would make it two tokens to a lenient reader.
     if " " in token:
-        raise InvalidRequestError(TOKEN_MALFORMED, "the authorization header is not `Bearer` and one token")
+        raise InvalidRequestError(TOKEN_MALFORMED, "the authorization header is not a scheme and one token")
     return token
+
+
+def is_dpop(headers: Mapping[str, str]) -> bool:
+    """Whether the token comes under the scheme of tokens that are bound to a key."""
+    return headers.get("authorization", "")[: len(DPOP) + 1].lower() == f"{DPOP} "
 
 
 def _query_names(path: str) -> Iterable[str]:

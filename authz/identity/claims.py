@@ -11,8 +11,9 @@ import re
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
+from authz.encoding import is_sha256
 from authz.errors import InvalidRequestError
-from authz.model import Principal
+from authz.model import Confirmation, Principal
 from authz.reasons import (
     TOKEN_AUD,
     TOKEN_BINDING,
@@ -44,9 +45,6 @@ def principal(claims: JsonObject, *, issuer: Issuer, now_s: float, limits: Limit
     """
     _require_audience(claims, issuer.audience)
     expires_at = _require_times(claims, now_s, limits)
-    if "cnf" in claims:
-        # A bound token stolen from its owner must not work as a bearer token (RFC 7800, RFC 9449 section 6, D14).
-        raise InvalidRequestError(TOKEN_BINDING)
     tenant = _identifier(claims, "tenant")
     if issuer.tenants is not None and tenant not in issuer.tenants:
         raise InvalidRequestError(TOKEN_TENANT)
@@ -64,6 +62,7 @@ def principal(claims: JsonObject, *, issuer: Issuer, now_s: float, limits: Limit
         client=_identifier(claims, "client_id", ""),
         jti_sha256=sha256(_identifier(claims, "jti").encode()).hexdigest(),
         expires_at=expires_at,
+        confirmation=_confirmation(claims) if "cnf" in claims else None,
     )
 
 
@@ -109,6 +108,17 @@ def _identifier(claims: JsonObject, claim: str, absent: str | None = None) -> st
     if claim not in claims and absent is not None:
         return absent
     return _checked_identifier(claims.get(claim), claim)
+
+
+def _confirmation(claims: JsonObject) -> Confirmation:
+    """What must be shown with the token; what cannot be checked here must not pass as a bearer token (D14)."""
+    confirmation = claims["cnf"]
+    if not isinstance(confirmation, dict) or not confirmation or not confirmation.keys() <= {"x5t#S256", "jkt"}:
+        raise InvalidRequestError(TOKEN_BINDING, "the token is bound in a way that cannot be checked")
+    for digest in confirmation.values():
+        if not isinstance(digest, str) or not is_sha256(digest):
+            raise InvalidRequestError(TOKEN_BINDING, "the token is bound to what is no digest")
+    return Confirmation(certificate=str(confirmation.get("x5t#S256", "")), key=str(confirmation.get("jkt", "")))
 
 
 def _scopes(claims: JsonObject) -> tuple[str, ...]:

@@ -8,7 +8,9 @@ Must never accept a symmetric or private key: a published secret is everybody's.
 
 from __future__ import annotations
 
+import json
 from collections import Counter
+from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -16,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurv
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers
 
-from authz.encoding import decode_base64url, decode_json_object
+from authz.encoding import decode_base64url, decode_json_object, encode_base64url
 from authz.identity.keys import MAX_KID_LENGTH, KeySet, RejectedKey, bind
 
 if TYPE_CHECKING:
@@ -34,6 +36,8 @@ RSA_EXPONENTS: Final = range(2**16 + 1, 2**32, 2)
 ROCA_PRIMES: Final = tuple(n for n in range(3, 168, 2) if all(n % d for d in range(3, n, 2)))
 """The small primes by which moduli of CVE-2017-15361 are told; a good one passes all by chance once in 2^27."""
 _P256_OCTETS: Final = 32
+_REQUIRED: Final = {"OKP": ("crv", "kty", "x"), "EC": ("crv", "kty", "x", "y"), "RSA": ("e", "kty", "n")}
+"""RFC 7638 section 3.2, RFC 8037 section 2."""
 _PRIVATE_MEMBERS: Final = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
 
 
@@ -59,6 +63,28 @@ def parse(document: bytes, *, rsa_algorithm: str = "RS256") -> KeySet:
         except (ValueError, UnsupportedAlgorithm) as error:
             rejected.append(RejectedKey(position=position, kid=_kid_text(entry), why=str(error)))
     return KeySet(keys=tuple(keys), rejected=tuple(rejected))
+
+
+def key(entry: JsonValue, algorithm: str) -> VerificationKey:
+    """The one key `entry`, outside any set, for `algorithm`.
+
+    Raises:
+        ValueError: the key is not usable, or verifies another algorithm.
+    """
+    try:
+        found = _key(entry, set(), algorithm)
+    except UnsupportedAlgorithm as error:
+        raise ValueError(str(error)) from None
+    if found.algorithm != algorithm:
+        raise ValueError("the key is for another algorithm")
+    return found
+
+
+def thumbprint(entry: JsonObject) -> str:
+    """The RFC 7638 thumbprint, in base64url of SHA-256, of a key that is usable."""
+    required = {member: entry[member] for member in _REQUIRED[str(entry["kty"])]}
+    canonical = json.dumps(required, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return encode_base64url(sha256(canonical.encode()).digest())
 
 
 def _kid_text(entry: JsonValue) -> str:

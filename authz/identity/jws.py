@@ -2,7 +2,8 @@
 
 Decides whether a string is three canonical parts with a header that holds nothing but `alg`, `kid` and `typ`.
 Must never follow what a header points at: keys come from configuration, so `jku`, `x5u`, `jwk` and `x5c` are
-refused, not read (D4), and so is `crit` in any form (D6). Trusts nothing; no signature has been checked here.
+refused, not read (D4), and so is `crit` in any form (D6). A DPoP proof alone brings its own key, and counts for
+nothing until a token names that key's thumbprint. Trusts nothing; no signature has been checked here.
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ from authz.identity.keys import ALGORITHMS, MAX_KID_LENGTH
 from authz.reasons import TOKEN_ALG, TOKEN_CLAIMS, TOKEN_HEADER, TOKEN_MALFORMED
 
 if TYPE_CHECKING:
-    from authz.model import JsonObject
+    from authz.model import JsonObject, JsonValue
     from authz.reasons import Reason
 
-_PARAMETERS: Final = frozenset({"alg", "kid", "typ"})
+PARAMETERS: Final = frozenset({"alg", "kid", "typ"})
+PROOF_PARAMETERS: Final = frozenset({"alg", "jwk", "typ"})
+"""RFC 9449 section 4.2."""
 _PARTS: Final = 3
 
 
@@ -33,10 +36,12 @@ class Jws:
     claims: JsonObject
     signed: bytes
     signature: bytes
+    jwk: JsonValue = None
+    """The key of a DPoP proof, as its header says."""
 
 
-def parse(token: str) -> Jws:
-    """Take `token` apart; the caller has bounded its length.
+def parse(token: str, parameters: frozenset[str] = PARAMETERS) -> Jws:
+    """Take `token` apart, whose header holds nothing but `parameters`; the caller has bounded its length.
 
     Raises:
         InvalidRequestError: `TOKEN_MALFORMED`, `TOKEN_HEADER`, `TOKEN_ALG`, or `TOKEN_CLAIMS` for a payload that is
@@ -47,7 +52,7 @@ def parse(token: str) -> Jws:
         # Five parts are an encrypted token, four are nobody's: both are named for what they try (D6).
         raise InvalidRequestError(TOKEN_HEADER if len(parts) > _PARTS else TOKEN_MALFORMED, "not three parts")
     header = _object(parts[0], TOKEN_HEADER)
-    if not header.keys() <= _PARAMETERS:
+    if not header.keys() <= parameters:
         raise InvalidRequestError(TOKEN_HEADER)
     algorithm = header.get("alg")
     # An empty signature is `none` under another name (D1).
@@ -60,6 +65,7 @@ def parse(token: str) -> Jws:
         claims=_object(parts[1], TOKEN_CLAIMS),
         signed=token[: token.rindex(".")].encode("ascii"),
         signature=_decode(parts[2]),
+        jwk=header.get("jwk"),
     )
 
 

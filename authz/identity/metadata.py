@@ -1,8 +1,8 @@
 """What a caller without a good token is told: the RFC 9728 document, and the challenge that points at it.
 
-Decides the exact text of `WWW-Authenticate` (RFC 6750 section 3, RFC 9728 section 5.1, MCP authorization) and where
-the document lies. Must never echo what a caller sent except a host that is a plain authority, and never lets a value
-leave its quotes: what cannot be quoted is left out (A14).
+Decides the exact text of `WWW-Authenticate` (RFC 6750 section 3, RFC 9449 section 7.1, RFC 9728 section 5.1, MCP
+authorization) and where the document lies. Must never echo what a caller sent except a host that is a plain authority,
+and never lets a value leave its quotes: what cannot be quoted is left out (A14).
 
 A route's `resource` should be configured. Without it the URL is put together from the scheme and host of the request,
 which the caller chose: it then misleads only itself, because the answer is its own, but a proxy in front that
@@ -18,12 +18,15 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from authz.errors import InvalidRequestError
+from authz.identity import bearer
+from authz.identity.keys import ALGORITHMS
 from authz.model import LocalAnswer, Protocol
 from authz.reasons import (
     CLOCK_STEP,
     JWKS_UNAVAILABLE,
     METHOD_UNKNOWN,
     SCOPE,
+    TOKEN_BINDING,
     TOKEN_MISSING,
     TOKEN_MULTIPLE,
 )
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
     from authz.reasons import Reason
 
 WELL_KNOWN: Final = "/.well-known/oauth-protected-resource"
+_PROOF_ALGORITHMS: Final = sorted(ALGORITHMS)
 _QUOTABLE: Final = re.compile(r"[ !#-\[\]-~]+")
 _AUTHORITY: Final = re.compile(r"(?:[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
 # The document is public and browsers' clients read it from anywhere; it is made for each request's host.
@@ -64,16 +68,24 @@ def answer(check: Check, config: Config) -> LocalAnswer | None:
     return LocalAnswer(http_status=HTTPStatus.OK, headers=_HEADERS, body=body)
 
 
-def challenge(reason: Reason, check: Check, route: Route | None) -> str:
-    """The value of `WWW-Authenticate` for a 401, or for a 403 that more scopes would cure; empty for any other."""
+def challenge(reason: Reason, check: Check, route: Route | None, *, is_dpop: bool | None = None) -> str:
+    """The value of `WWW-Authenticate` for a 401, or for a 403 that more scopes would cure; empty for any other.
+
+    Its scheme is the one that was used, or as `is_dpop` says (RFC 9449 section 7.1).
+    """
     scopes = route.scopes if route else ()
     parameters = _error(reason, scopes)
     if parameters is None:
         return ""
+    dpop = bearer.is_dpop(check.headers) if is_dpop is None else is_dpop
+    if dpop and reason is TOKEN_BINDING:
+        parameters[0] = ("error", "invalid_dpop_proof")
+    if dpop:
+        parameters.append(("algs", " ".join(_PROOF_ALGORITHMS)))
     location = metadata_url(resource_of(route, check)) if route else ""
     parameters += [("scope", " ".join(scopes)), ("resource_metadata", location)]
     written = ", ".join(f'{name}="{value}"' for name, value in parameters if _QUOTABLE.fullmatch(value))
-    return f"Bearer {written}".rstrip()
+    return f"{'DPoP' if dpop else 'Bearer'} {written}".rstrip()
 
 
 def resource_metadata(resource: str, *, authorization_servers: list[str], scopes: Sequence[str] = ()) -> JsonObject:
@@ -82,6 +94,7 @@ def resource_metadata(resource: str, *, authorization_servers: list[str], scopes
         "resource": resource,
         "authorization_servers": [*authorization_servers],
         "bearer_methods_supported": ["header"],
+        "dpop_signing_alg_values_supported": [*_PROOF_ALGORITHMS],
     }
     return document | {"scopes_supported": [*scopes]} if scopes else document
 

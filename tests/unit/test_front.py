@@ -11,12 +11,14 @@ import pytest
 from authz.config import Config, Listen, Route, TrustedPeer
 from authz.errors import InvalidRequestError, UnavailableError
 from authz.front import ConfiguredFront
-from authz.model import Check, Protocol
+from authz.model import Check, Confirmation, Protocol
 from authz.reasons import JWKS_UNAVAILABLE, TOKEN_EXPIRED
 from tests.fakes import PRINCIPAL, configuration
+from tests.possession import OWNER, ROUTE, Desk
 
 if TYPE_CHECKING:
     from authz.errors import DenialError
+    from authz.identity.possession import Possession
     from authz.model import Principal
 
 BODY = json.dumps({"jsonrpc": "2.0", "id": 3, "method": "tools/call", "params": {"name": "search_web"}}).encode()
@@ -47,8 +49,8 @@ class FakeVerifier:
         return self.outcome
 
 
-def front(verifier: FakeVerifier | None = None, **groups: Any) -> ConfiguredFront:
-    return ConfiguredFront(configuration(**groups), verifier)  # type: ignore[arg-type]
+def front(verifier: FakeVerifier | None = None, possession: Possession | None = None, **groups: Any) -> ConfiguredFront:
+    return ConfiguredFront(configuration(**groups), verifier, possession)  # type: ignore[arg-type]
 
 
 def refused(step: Any, *arguments: Any) -> InvalidRequestError:
@@ -194,3 +196,40 @@ def test_a13_a_forwarded_certificate_is_not_believed_under_envoys_word() -> None
         headers={"x-forwarded-client-cert": "URI=spiffe://example.org/agents/one"},
     )
     assert refused(front(FakeVerifier(), listen=PEER).principal, claimed, None).reason.code == "TOKEN_MISSING"
+
+
+BOUND = replace(PRINCIPAL, confirmation=Confirmation(key=OWNER.jkt))
+
+
+def proving(proof: str) -> Check:
+    return replace(CHECK, headers={**CHECK.headers, "authorization": "DPoP t", "dpop": proof})
+
+
+def test_a_bound_token_passes_with_its_proof_once() -> None:
+    check = proving(OWNER.proof("t"))
+    judge = front(FakeVerifier(BOUND), possession=Desk().possession)
+    assert judge.principal(check, ROUTE) == BOUND
+    assert refused(judge.principal, check, ROUTE).reason.code == "TOKEN_BINDING"
+
+
+def test_d14_a_bound_token_without_its_proof_is_refused_with_a_challenge_for_one() -> None:
+    error = refused(front(FakeVerifier(BOUND), possession=Desk().possession).principal, CHECK, ROUTE)
+    assert (error.reason.code, error.challenge.partition(" ")[0]) == ("TOKEN_BINDING", "DPoP")
+
+
+def test_d14_where_nothing_can_be_proved_no_bound_token_passes() -> None:
+    error = refused(front(FakeVerifier(BOUND)).principal, proving(OWNER.proof("t")), ROUTE)
+    assert (error.reason.code, error.challenge.partition(" ")[0]) == ("TOKEN_BINDING", "DPoP")
+
+
+def test_d14_a_bearer_token_under_the_scheme_of_bound_ones_is_refused() -> None:
+    judge = front(FakeVerifier(), possession=Desk().possession)
+    assert refused(judge.principal, proving(OWNER.proof("t")), ROUTE).reason.code == "TOKEN_BINDING"
+    assert judge.principal(CHECK, ROUTE) == PRINCIPAL
+
+
+def test_a_refusal_is_told_under_the_scheme_that_was_used() -> None:
+    judge = front(FakeVerifier(InvalidRequestError(TOKEN_EXPIRED)), possession=Desk().possession)
+    challenge = refused(judge.principal, proving(OWNER.proof("t")), ROUTE).challenge
+    assert challenge.startswith('DPoP error="invalid_token", ')
+    assert refused(judge.principal, CHECK, ROUTE).challenge.startswith('Bearer error="invalid_token", ')

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from authz.identity.bearer import from_headers
+from authz.identity.bearer import from_headers, is_dpop
 from authz.reasons import TOKEN_MALFORMED, TOKEN_MISSING, TOKEN_MULTIPLE
 from tests.identity_fakes import reason_of
 
@@ -13,11 +13,35 @@ def test_one_bearer_token_is_read(value: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [None, "", "Bearer", "Bearer ", "bearer  ", "Basic dXNlcjpwYXNz", "Bearera.b.c", "Bearer\ta.b.c", "DPoP a"]
+    "value",
+    [
+        None,
+        "",
+        "Bearer",
+        "Bearer ",
+        "bearer  ",
+        "Basic dXNlcjpwYXNz",
+        "Bearera.b.c",
+        "Bearer\ta.b.c",
+        "DPoP",
+        "DPoP ",
+        "DPoPa",
+    ],
 )
 def test_no_bearer_token_is_missing(value: str | None) -> None:
     headers = {} if value is None else {"authorization": value}
     assert reason_of(lambda: from_headers(headers, "/mcp")) is TOKEN_MISSING
+
+
+@pytest.mark.parametrize("value", ["DPoP a.b.c", "dpop a.b.c", "DPOP  a.b.c"])
+def test_a_bound_token_is_told_by_its_scheme(value: str) -> None:
+    assert from_headers({"authorization": value}, "/mcp") == "a.b.c"
+    assert is_dpop({"authorization": value})
+
+
+@pytest.mark.parametrize("value", [None, "Bearer a.b.c", "DPoPa.b.c", "Bearer DPoP", "dpop"])
+def test_any_other_scheme_is_not_that_of_bound_tokens(value: str | None) -> None:
+    assert not is_dpop({} if value is None else {"authorization": value})
 
 
 @pytest.mark.parametrize("value", ["Bearer a.b.c d.e.f", "Bearer a Bearer b"])

@@ -6,7 +6,11 @@ import pytest
 
 from authz import reasons
 from authz.config import Limits
+from authz.encoding import encode_base64url
+from authz.model import Confirmation
 from tests.identity_fakes import ABSENT, NOW, Bench
+
+DIGEST, OTHER_DIGEST = (encode_base64url(bytes([octet]) * 32) for octet in (7, 8))
 
 
 def chain(*actors: str) -> dict[str, Any]:
@@ -324,8 +328,37 @@ def test_thirty_two_parents_are_taken_root_first(bench: Bench) -> None:
     assert bench.verifier.verify(bench.forge.token(parents=parents)).parents == tuple(parents)
 
 
-@pytest.mark.parametrize("confirmation", [{"jkt": "0ZcOCORZNYy"}, {"x5t#S256": "bwcK0esc"}, {}, None, "key"])
-def test_d14_a_bound_token_is_not_a_bearer_token(bench: Bench, confirmation: Any) -> None:
+@pytest.mark.parametrize("members", [{"jkt": DIGEST}, {"x5t#S256": DIGEST}, {"jkt": DIGEST, "x5t#S256": OTHER_DIGEST}])
+def test_what_a_token_is_bound_to_is_known_with_its_principal(bench: Bench, members: dict[str, str]) -> None:
+    confirmation = Confirmation(key=members.get("jkt", ""), certificate=members.get("x5t#S256", ""))
+    assert bench.verifier.verify(bench.forge.token(cnf=members)).confirmation == confirmation
+    assert bench.verifier.verify(bench.forge.token()).confirmation is None
+
+
+@pytest.mark.parametrize(
+    "confirmation",
+    [
+        {},
+        None,
+        "key",
+        [DIGEST],
+        {"jwk": {"kty": "OKP"}},
+        {"kid": "k1"},
+        {"jkt": DIGEST, "kid": "k1"},
+        {"JKT": DIGEST},
+        {"jkt": ""},
+        {"jkt": None},
+        {"jkt": [DIGEST]},
+        {"jkt": DIGEST[:-1]},
+        {"jkt": f"{DIGEST}="},
+        {"jkt": f"{DIGEST}AA"},
+        {"x5t#S256": "bwcK0esc"},
+        {"x5t#S256": "00" * 32},
+        {"x5t": DIGEST},
+        {"jkt": DIGEST, "x5t#S256": ""},
+    ],
+)
+def test_d14_what_cannot_be_checked_is_not_a_bearer_token(bench: Bench, confirmation: Any) -> None:
     assert outcome(bench, cnf=confirmation) is reasons.TOKEN_BINDING
 
 

@@ -33,6 +33,7 @@ def test_the_document_names_resource_servers_and_scopes() -> None:
         "resource": "https://tools.example/mcp",
         "authorization_servers": ["https://one.example", "https://two.example"],
         "bearer_methods_supported": ["header"],
+        "dpop_signing_alg_values_supported": ["ES256", "EdDSA", "PS256", "RS256"],
         "scopes_supported": ["read", "write"],
     }
 
