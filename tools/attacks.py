@@ -99,7 +99,7 @@ ATTACKS: Final = {
         "a key set that fails, rotates or publishes bad keys",
         "the last good keys for an hour",
     ),
-    "D14": ("a token that is bound to a key", "`TOKEN_BINDING`: it is not a bearer token"),
+    "D14": ("a stolen token that is bound to a key or certificate", "`TOKEN_BINDING`; so is a proof that is replayed"),
     "D15": ("a token for the tool; our token sent on to it", "`TOKEN_AUD`; `authorization` is removed"),
     "E8": ("entries and heartbeats that the ledger did not sign", "ignored, `KILL_FORGED`"),
     "E9": ("kills by the thousand, a kill of everything by one person", "`KILL_QUOTA`; two signers"),

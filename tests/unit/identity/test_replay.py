@@ -9,19 +9,18 @@ from hypothesis import strategies as st
 
 from authz.identity.replay import Replay
 
-SHOWN = st.lists(st.tuples(st.binary(min_size=1, max_size=1), st.integers(0, 100), st.integers(0, 30)), max_size=40)
+SHOWN = st.lists(st.tuples(st.integers(0, 100), st.integers(0, 30)), max_size=60)
 
 
 @given(SHOWN)
-def test_nothing_is_new_twice_while_it_counts(shown: list[tuple[bytes, int, int]]) -> None:
-    """A digest always comes with the same end, as a proof's signed `iat` makes it."""
+def test_nothing_is_new_twice_while_it_counts(shown: list[tuple[int, int]]) -> None:
+    """Each digest has one end, as a proof's signed `iat` makes it."""
     replay, now, seen = Replay(), 0, set()
-    for digest, until, elapsed in shown:
+    for until, elapsed in shown:
         now += elapsed
-        if until < now:
-            continue
-        assert replay.is_new(digest, until, now) is ((digest, until) not in seen)
-        seen.add((digest, until))
+        if until >= now:
+            assert replay.is_new(bytes([until]), until, now) is (until not in seen)
+            seen.add(until)
 
 
 def test_a_full_memory_takes_nothing_until_the_oldest_expire() -> None:
