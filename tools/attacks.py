@@ -104,7 +104,8 @@ ATTACKS: Final = {
     "E8": ("entries and heartbeats that the ledger did not sign", "ignored, `KILL_FORGED`"),
     "E9": ("kills by the thousand, a kill of everything by one person", "`KILL_QUOTA`; two signers"),
     "E10": ("identifiers that nearly match: prefixes, case, look-alikes", "compared byte for byte"),
-    "E12": ("a kill that lands while a call is judged", "`REVOKED`"),
+    "E12": ("a kill that lands while a call is judged or answered", "`REVOKED`; open streams are cut"),
+    "E13": ("a link to the source of kills that fails in any way", "no crash; it is tried again, and age counts on"),
     "F1": ("a bundle without a signature, or with its signature stripped", "`BUNDLE_UNSIGNED`; the active one stays"),
     "F2": (
         "an archive with other files, links, climbing paths, two readings, or a bomb",
