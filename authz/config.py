@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 KIB: Final = 1024
+DESTRUCTIVE_KEYS_S: Final = 600.0
+"""Destructive calls need keys that were read within this time, others within `limits.jwks_stale_s` (failure matrix)."""
 PLUGIN_DEADLINE_S: Final = 10.0
 """opa-envoy-plugin has no deadline of its own; a stuck policy must still end, and end in a denial."""
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
@@ -350,6 +352,9 @@ class Config(Group):
             "policy.dry_run: what the policy denies is let through": self.policy.dry_run,
             "no record is kept: set audit.directory (--audit-dir)": self.audit.directory is None,
             "audit.sync is none: a power cut may lose the records of allowed calls": self.audit.sync == "none",
+            "limits.jwks_refresh_s is over 600: destructive calls are denied between refreshes": (
+                self.limits.jwks_refresh_s > DESTRUCTIVE_KEYS_S
+            ),
             "revocation.source is none: no kill can reach this service": self.policy.contract == "agent",
         }
         return tuple(message for message, holds in told.items() if holds)

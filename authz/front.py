@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from authz.config import DESTRUCTIVE_KEYS_S
 from authz.errors import DenialError, InvalidRequestError
 from authz.identity import bearer, metadata, trusted_peer
 from authz.model import Protocol, Tool, ToolCall
 from authz.protocol import envelope, http_api, mcp, routes
-from authz.reasons import CATALOGUE, SCOPE, TOKEN_BINDING
+from authz.reasons import CATALOGUE, JWKS_UNAVAILABLE, SCOPE, TOKEN_BINDING
 
 if TYPE_CHECKING:
     from authz.config import Config, Route
@@ -95,6 +96,18 @@ class ConfiguredFront:
         if self._possession is None:
             raise InvalidRequestError(TOKEN_BINDING)
         self._possession.require(principal.confirmation, token, check, route)
+
+    def vouch(self, check: Check, route: Route | None, principal: Principal) -> None:
+        """Step 9: the keys behind this principal are fresh enough for a destructive call (failure matrix, JWKS).
+
+        Raises:
+            InvalidRequestError: JWKS_UNAVAILABLE, with its challenge.
+        """
+        if self._verifier is None or not principal.jti_sha256:
+            return  # known by its certificate, or not at all: no published keys stand behind it
+        if self._verifier.keys_age_s(principal.issuer) > DESTRUCTIVE_KEYS_S:
+            challenge = metadata.challenge(JWKS_UNAVAILABLE, check, route)
+            raise InvalidRequestError(JWKS_UNAVAILABLE, "the keys are too old for what this does", challenge=challenge)
 
     def call(self, check: Check, route: Route | None) -> ToolCall:
         """Step 3: the call, parsed strictly.

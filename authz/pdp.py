@@ -73,6 +73,10 @@ class Front(Protocol):
         """Step 3."""
         ...
 
+    def vouch(self, check: Check, route: Route | None, principal: Principal) -> None:
+        """Step 9: what proved this principal is fresh enough for a destructive call."""
+        ...
+
 
 class Recorder(Protocol):
     """Turns a decision into its one record, numbered in the order of the log."""
@@ -215,6 +219,8 @@ class PolicyDecisionPoint:
             tool = replace(call.tool, capabilities=(*call.tool.capabilities, *named))
             course.call = replace(call, tool=tool)
             self._refuse_stopped(course)
+        if verdict.risk is Risk.DESTRUCTIVE and course.principal is not None:
+            self._ports.front.vouch(course.check, course.route, course.principal)
         if course.agent is None:
             return verdict
         return autonomy.narrowed(course.agent, verdict, approved=bool(facts.approval))

@@ -76,6 +76,7 @@ class FakeFront:
     local: LocalAnswer | DenialError | None = None
     who: Principal | DenialError | None = PRINCIPAL
     what: ToolCall | DenialError = CALL
+    doubt: DenialError | None = None
 
     def route(self, check: Check) -> Route | None:
         return self.on
@@ -89,6 +90,10 @@ class FakeFront:
         if isinstance(self.who, Exception):
             raise self.who
         return self.who
+
+    def vouch(self, check: Check, route: Route | None, principal: Principal) -> None:
+        if self.doubt is not None:
+            raise self.doubt
 
     def call(self, check: Check, route: Route | None) -> ToolCall:
         if isinstance(self.what, Exception):

@@ -42,6 +42,10 @@ class FakeVerifier:
     """Every token proves this principal, or fails like this."""
 
     outcome: Principal | DenialError = PRINCIPAL
+    age_s: float = 0.0
+
+    def keys_age_s(self, issuer: str) -> float:  # noqa: ARG002 - the shape of a verifier
+        return self.age_s
 
     def verify(self, token: str) -> Principal:  # noqa: ARG002 - the shape of a verifier
         if isinstance(self.outcome, Exception):
@@ -233,3 +237,18 @@ def test_a_refusal_is_told_under_the_scheme_that_was_used() -> None:
     challenge = refused(judge.principal, proving(OWNER.proof("t")), ROUTE).challenge
     assert challenge.startswith('DPoP error="invalid_token", ')
     assert refused(judge.principal, CHECK, ROUTE).challenge.startswith('Bearer error="invalid_token", ')
+
+
+@pytest.mark.parametrize(("age_s", "passes"), [(0.0, True), (600.0, True), (600.1, False), (float("inf"), False)])
+def test_destructive_calls_need_keys_of_the_last_ten_minutes(age_s: float, *, passes: bool) -> None:
+    judge = front(FakeVerifier(age_s=age_s))
+    if passes:
+        judge.vouch(CHECK, ROUTE, PRINCIPAL)
+    else:
+        error = refused(judge.vouch, CHECK, ROUTE, PRINCIPAL)
+        assert (error.reason, error.challenge.partition(" ")[0]) == (JWKS_UNAVAILABLE, "Bearer")
+
+
+def test_who_is_known_without_a_token_needs_no_keys() -> None:
+    front(FakeVerifier(age_s=float("inf"))).vouch(CHECK, ROUTE, replace(PRINCIPAL, jti_sha256=""))
+    front(None).vouch(CHECK, None, PRINCIPAL)

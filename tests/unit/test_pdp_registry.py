@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from authz.errors import InvalidRequestError
 from authz.model import AgentFacts, Autonomy, Check, Effect, Kind, Lifecycle, Mode, Risk, Status
+from authz.reasons import JWKS_UNAVAILABLE
 from authz.revocation.kills import MEMORY_WRITES
 from tests.fakes import CALL, PRINCIPAL, TOOL, Bench, FakeClaim, FakeQuery
 
@@ -196,3 +198,23 @@ def test_a_policys_refusal_keeps_its_words_whatever_it_names() -> None:
 def test_capabilities_of_another_shape_are_no_decision(wrong: Any) -> None:
     answer = {**WRITE, "tags": {"capabilities": wrong}}
     assert outcome(registered(answer, memory_writes_paused=True))[0] == "POLICY_TYPE"
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [
+        ({"effect": "allow", "risk": "destructive"}, "JWKS_UNAVAILABLE"),
+        ({"effect": "allow"}, "JWKS_UNAVAILABLE"),
+        ({"effect": "approval_needed"}, "JWKS_UNAVAILABLE"),
+        ({"effect": "deny", "mode": "flag"}, "JWKS_UNAVAILABLE"),
+        ({"effect": "deny", "reason": "no"}, "no"),
+        ({"effect": "allow", "risk": "write", "reason": "granted"}, "granted"),
+        ({"effect": "allow", "risk": "read", "reason": "granted"}, "granted"),
+    ],
+)
+def test_keys_too_old_for_destructive_calls_stop_those_alone(answer: JsonObject, code: str) -> None:
+    bench = registered(answer)
+    bench.front.doubt = InvalidRequestError(JWKS_UNAVAILABLE, challenge="Bearer")
+    decision = decide(bench).decision
+    assert decision.reason == code
+    assert (decision.http_status == 401) is (code == "JWKS_UNAVAILABLE")
