@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
 from authz.errors import ConfigError
 from authz.model import Protocol
@@ -286,10 +286,26 @@ class Limits(Group):
 
 
 class Control(Group):
-    """The control plane this sidecar belongs to; filled by a later release."""
+    """The control plane this sidecar belongs to."""
 
     url: str = ""
-    """Its address; empty means none."""
+    """Address of its HTTP listener; empty means none. Https, or http on loopback."""
+    enrol: SecretStr = SecretStr("")
+    """The enrolment token of `authz sidecars invite`, used at the first start alone. Better in AUTHZ_ENROL than in a
+    file."""
+    roots: Path | None = None
+    """PEM of who signs the HTTP listener's certificate; None means the web's authorities."""
+    state: Path | None = None
+    """Folder of the identity and of the kills that outlive a restart; one for each sidecar."""
+    audience: str = "authz"
+    """Exact `aud` of the control plane's tokens, which are taken where `issuers` is empty."""
+
+    @model_validator(mode="after")
+    def _has_a_folder(self) -> Self:
+        if self.url and self.state is None:
+            message = "a sidecar of a control plane keeps its identity: set control.state"
+            raise ValueError(message)
+        return self
 
 
 class Config(Group):
@@ -324,10 +340,10 @@ class Config(Group):
         """
         if not self.policy.paths and not self.policy.opa_url:
             raise ConfigError("no policy is configured", remedy="give --policy PATH, or run `authz init` for one")
-        if self.policy.contract == "agent" and not self.issuers:
+        if self.policy.contract == "agent" and not self.issuers and not self.control.url:
             raise ConfigError(
                 "no token issuer is configured, so no caller could be known",
-                remedy="give --jwks, --issuer and --audience, or `issuers:` in the file",
+                remedy="give --jwks, --issuer and --audience, --control, or `issuers:` in the file",
             )
         if self.policy.dry_run and self.policy.contract != "envoy":
             raise ConfigError("policy.dry_run exists under contract `envoy` only", remedy="use `mode: flag` in policy")

@@ -15,6 +15,7 @@ import os
 import secrets
 import sys
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from authz import __version__
@@ -24,6 +25,7 @@ from authz.audit.record import RecordWriter
 from authz.audit.recorder import Recorder
 from authz.budgets.reservations import NoBudgets
 from authz.clock import SystemClock, random_id
+from authz.config import Issuer
 from authz.edge import reply
 from authz.edge.diagnostics import Diagnostics
 from authz.edge.exchanges import Exchanges
@@ -36,10 +38,13 @@ from authz.edge.plugin_input import plugin_input
 from authz.edge.reflection import descriptors
 from authz.edge.streams import GrpcioStreams, NativeStreams
 from authz.edge.upstream import UpstreamCredentials
+from authz.enrolment.folder import IdentityFolder
+from authz.enrolment.membership import join
+from authz.enrolment.trust import TrustedKeys
 from authz.errors import ConfigError
 from authz.front import ConfiguredFront
 from authz.identity.clock_guard import ClockGuard
-from authz.identity.jwks_source import open_jwks
+from authz.identity.jwks_source import JwksSource, JwksTiming, open_jwks
 from authz.identity.possession import Possession
 from authz.identity.tokens import TokenVerifier, TrustedIssuer
 from authz.model import Phase
@@ -67,8 +72,9 @@ if TYPE_CHECKING:
     from envoy.service.auth.v3.external_auth_pb2 import CheckRequest
     from opentelemetry.sdk.trace.export import SpanExporter
 
+    from authz.clock import Clock
     from authz.config import Config, Tls
-    from authz.identity.jwks_source import JwksSource
+    from authz.enrolment.membership import Membership
     from authz.model import Check, Decision, JsonObject, ToolCall
     from authz.native import Log, Server
     from authz.pdp import Exchange
@@ -82,6 +88,8 @@ SERVER_WORKERS: Final = 8
 """Checks that are judged at once where the engine is a server of its own."""
 TICK_S: Final = 0.25
 """How often readiness is looked at again."""
+CONTROL_TIMING: Final = JwksTiming(refresh_s=5.0, unknown_kid_s=1.0)
+"""A key that the control plane withdraws is unknown here so soon."""
 GARBAGE_PERCENT: Final = 200
 """Go's collector runs when the heap has grown by so much; policies live long and calls are small."""
 
@@ -106,7 +114,9 @@ class Sidecar:
         self._library.configure(gc_percent=GARBAGE_PERCENT)
         self._draining = False
         self.activation, self._watch = self._policies()
-        self._keys = _keys(config, self._clock)
+        self.membership = joined(config, self._clock)
+        config, self._keys = taken_issuers(config, self.membership, self._clock)
+        self._config = config
         self._log = self._open_log()
         self.metrics = Metrics(contract=config.policy.contract, revocation=config.revocation.source)
         self._masker = Masker(key=_masking_key(config))
@@ -138,6 +148,8 @@ class Sidecar:
         sys.setswitchinterval(SWITCH_S)
         if self._spans is not None:
             self._spans.start()
+        if self.membership is not None:
+            self.membership.start()
         for source in self._keys:
             source.start()
         if self._watch is not None:
@@ -181,6 +193,8 @@ class Sidecar:
             self._watch.stop()
         for source in self._keys:
             source.close()
+        if self.membership is not None:
+            self.membership.stop()
         if self._spans is not None:
             self._spans.shutdown(2.0)
         if self._log is not None:
@@ -401,8 +415,35 @@ def _tls(tls: Tls) -> TLSOptions:
     return TLSOptions(certificate=tls.certificate, key=tls.key, client_ca=tls.client_ca, allowed_sans=tls.client_sans)
 
 
-def _keys(config: Config, clock: SystemClock) -> list[JwksSource]:
-    return [open_jwks(issuer, clock=clock, limits=config.limits) for issuer in config.issuers]
+def joined(config: Config, clock: Clock) -> Membership | None:
+    """This sidecar's membership of its control plane: the one on disk, or a new one by the enrolment token.
+
+    Raises:
+        ConfigError: neither an identity nor a token.
+        ProgramError: the control plane refused the token, or cannot be trusted.
+    """
+    control = config.control
+    if not control.url or control.state is None:
+        return None
+    folder = IdentityFolder(control.state / "identity")
+    return join(folder, url=control.url, token=control.enrol.get_secret_value(), clock=clock, roots=control.roots)
+
+
+def taken_issuers(config: Config, membership: Membership | None, clock: Clock) -> tuple[Config, list[JwksSource]]:
+    """Whose tokens are taken: the configured issuers', else the control plane's, as it or its last known copy says.
+
+    Raises:
+        ConfigError: a file of keys that cannot be used now.
+        ProgramError: the control plane cannot be asked, and nothing is known from before.
+    """
+    if config.issuers or membership is None or config.policy.contract != "agent":
+        return config, [open_jwks(issuer, clock=clock, limits=config.limits) for issuer in config.issuers]
+    keys = TrustedKeys(membership, clock)
+    known = keys.published()
+    source = JwksSource(keys, clock=clock, timing=replace(CONTROL_TIMING, stale_s=config.limits.jwks_stale_s))
+    source.restore(known.jwks, known.age_s)
+    issuer = Issuer(issuer=known.issuer, audience=config.control.audience, jwks=config.control.url)
+    return config.model_copy(update={"issuers": (issuer,)}), [source]
 
 
 def _args_digest(call: ToolCall) -> str:

@@ -37,6 +37,8 @@ Examples:
 
   authz serve --config authz.yaml --listen unix:///run/authz/authz.sock
 
+  authz serve --control https://control.example:8443 --enrol TOKEN --state /var/lib/authz --policy policy/
+
   authz serve --opa-config opa-envoy.yaml --policy policy.rego
 """
 
@@ -53,6 +55,8 @@ SETTINGS: Final = {
     "audit_sync": "audit.sync",
     "record_inputs": "audit.record_inputs",
     "revocation": "revocation.source",
+    "control": "control.url",
+    "enrol": "control.enrol",
     "otlp_endpoint": "telemetry.otlp_endpoint",
     "traces": "telemetry.traces",
     "log_level": "telemetry.log_level",
@@ -82,6 +86,8 @@ def serve(
         Literal["masked", "off"] | None, typer.Option(help="Whether records keep the policy input.")
     ] = None,
     revocation: Annotated[str | None, typer.Option(help="Where kills come from: none, or a URL.")] = None,
+    control: Annotated[str | None, typer.Option(help="URL of the control plane's HTTP listener.")] = None,
+    enrol: Annotated[str | None, typer.Option(help="Enrolment token, for the first start.")] = None,
     transport: Annotated[Literal["native", "grpcio"] | None, typer.Option(help="What answers Envoy.")] = None,
     socket_mode: Annotated[str | None, typer.Option(help="Mode of a Unix socket, octal, such as 0660.")] = None,
     state: Annotated[Path | None, typer.Option(help="Folder of what outlives a crash.")] = None,
@@ -112,6 +118,7 @@ def configuration(flags: Mapping[str, Any]) -> Config:
         given["listen.socket_mode"] = octal(flags["socket_mode"])
     if flags["state"] is not None:
         given["policy.state"] = flags["state"] / "last-good"
+        given["control.state"] = flags["state"] / "sidecar"
     if issuers := trusted(flags["issuer"], flags["audience"], flags["jwks"], flags["jwt_typ"]):
         given["issuers"] = issuers
     return load(flags["config"], _opa_settings(flags["opa_config"]) | given)

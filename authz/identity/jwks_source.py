@@ -111,6 +111,16 @@ class JwksSource:
         """Read now and then again and again, on a thread of its own."""
         self._thread.start()
 
+    def restore(self, document: bytes, age_s: float) -> None:
+        """Begin with what an earlier run read, `age_s` ago: those keys end when they would have ended then.
+
+        Raises:
+            ValueError: not a key set.
+        """
+        if age_s <= self._timing.stale_s:
+            self._loaded = (self._parsed(document), self._monotonic_ns() - int(age_s * _NS))
+            self._document = document
+
     def close(self) -> None:
         """Stop the thread; the keys stay until they are stale."""
         self._closed = True
