@@ -13,7 +13,7 @@ from __future__ import annotations
 import difflib
 import ipaddress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
@@ -31,6 +31,9 @@ PLUGIN_DEADLINE_S: Final = 10.0
 """opa-envoy-plugin has no deadline of its own; a stuck policy must still end, and end in a denial."""
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Bytes = Annotated[int, Field(gt=0, le=64 * 1024 * KIB)]
+
+
+_G = TypeVar("_G", bound="Group")
 
 
 class Group(BaseModel):
@@ -382,6 +385,15 @@ def load(path: Path | None = None, overrides: Mapping[str, Any] | None = None) -
     Raises:
         ConfigError: unreadable, not YAML, unknown key (the nearest known one is named), wrong value.
     """
+    return _by_contract(read_settings(Config, path, overrides))
+
+
+def read_settings(model: type[_G], path: Path | None, overrides: Mapping[str, Any] | None = None) -> _G:
+    """A program's whole configuration, of the form of `model`.
+
+    Raises:
+        ConfigError: see `load`.
+    """
     document = read_mapping(path) if path else {}
     for dotted, value in (overrides or {}).items():
         *groups, key = dotted.split(".")
@@ -392,10 +404,9 @@ def load(path: Path | None = None, overrides: Mapping[str, Any] | None = None) -
                 raise ConfigError(f"{path}: `{group}` is not a group of settings")
         target[key] = value
     try:
-        config = Config.model_validate(document)
+        return model.model_validate(document)
     except ValidationError as error:
-        raise ConfigError(_explain(error, path), remedy="see docs/reference/configuration.md") from None
-    return _by_contract(config)
+        raise ConfigError(_explain(error, model, path), remedy="see docs/reference/configuration.md") from None
 
 
 def _by_contract(config: Config) -> Config:
@@ -446,13 +457,13 @@ def read_mapping(path: Path) -> dict[str, Any]:
     return document
 
 
-def _explain(error: ValidationError, path: Path | None) -> str:
+def _explain(error: ValidationError, model: type[BaseModel], path: Path | None) -> str:
     """Every problem on a line of its own: where, what, and the nearest known key. Values are never repeated."""
     lines = []
     for problem in error.errors(include_input=False, include_url=False):
         where = ".".join(str(part) for part in problem["loc"]) or "(top)"
         if problem["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(str(problem["loc"][-1]), _known_keys(Config), n=1, cutoff=0.5)
+            near = difflib.get_close_matches(str(problem["loc"][-1]), _known_keys(model), n=1, cutoff=0.5)
             lines.append(f"unknown key `{where}`" + (f", did you mean `{near[0]}`?" if near else ""))
         else:
             lines.append(f"{where}: {problem['msg'].removeprefix('Value error, ')}")

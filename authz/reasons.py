@@ -300,6 +300,41 @@ DATABASE_UNAVAILABLE = _error(
     "Retry later; operators: see whether the database is up and its disk has room.",
     503,
 )
+CONTROL_UNAUTHENTICATED = _reason(
+    "CONTROL_UNAUTHENTICATED",
+    401,
+    REFUSED,
+    Status.UNAUTHENTICATED,
+    "no operator is known by what was shown",
+    "Show an operator's credential, a token of a configured issuer, or a certificate.",
+)
+CONTROL_EXPIRED = _reason(
+    "CONTROL_EXPIRED", 401, REFUSED, Status.UNAUTHENTICATED, "the credential has expired", "Ask an admin for a new one."
+)
+CONTROL_FORBIDDEN = _reason(
+    "CONTROL_FORBIDDEN",
+    403,
+    REFUSED,
+    Status.POLICY_BLOCKED,
+    "you lack the permission for this in that tenant",
+    "Ask an admin for a role; `authz operators whoami` shows yours.",
+)
+CONTROL_REQUEST = _malformed("CONTROL_REQUEST", 400, "the request does not have the method's form", _REWRITE)
+CONTROL_METHOD = _malformed("CONTROL_METHOD", 404, "there is no such method", "See the services in protos/.")
+CONTROL_OVERLOAD = _error(
+    "CONTROL_OVERLOAD", "too many calls are under way", "Retry in a moment; nothing was done.", 429
+)
+CONTROL_STREAM = _malformed(
+    "CONTROL_STREAM", 415, "this method answers with a stream", "Ask with application/connect+json, or over gRPC."
+)
+OPERATOR_UNKNOWN = _malformed("OPERATOR_UNKNOWN", 404, "there is no such operator", "List the operators.")
+OPERATOR_EXISTS = _malformed(
+    "OPERATOR_EXISTS",
+    409,
+    "an operator has or had this id, or is known by the same token or certificate",
+    "Choose another id; ids are never given twice, so that the record stays unambiguous.",
+)
+OPERATOR_LAST = _malformed("OPERATOR_LAST", 400, "this is the last admin of all tenants", "Make another admin first.")
 
 # Kills, as operators ask for them (revocation/guard.py)
 KILL_REASON = _malformed(

@@ -53,17 +53,37 @@ def load(path: Path, *, size_bytes: int) -> bytes:
     return secret
 
 
+def replace(path: Path, secret: bytes) -> None:
+    """Put `secret` into `path`, whole or not at all, in the place of what may be there.
+
+    Raises:
+        ConfigError: it cannot be written.
+    """
+    draft = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
+    try:
+        _write(draft, secret)
+        draft.replace(path)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        raise ConfigError(f"{path}: {error.strerror}", remedy="give a folder that this user may write") from error
+
+
 def _create(path: Path, size_bytes: int) -> None:
     """Whole or not at all, whoever else starts now: the finished file gets its name by a link, which fails if taken."""
     if path.exists():
         return
     draft = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        with open(descriptor, "wb") as file:  # noqa: PTH123 - opened above, for its mode
-            file.write(secrets.token_bytes(size_bytes))
-            file.flush()
-            os.fsync(file.fileno())
+        _write(draft, secrets.token_bytes(size_bytes))
         path.hardlink_to(draft)
     finally:
-        draft.unlink()
+        draft.unlink(missing_ok=True)
+
+
+def _write(path: Path, secret: bytes) -> None:
+    """A new file that only its owner may read, on the disk."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with open(descriptor, "wb") as file:  # noqa: PTH123 - opened above, for its mode
+        file.write(secret)
+        file.flush()
+        os.fsync(file.fileno())

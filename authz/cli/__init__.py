@@ -31,10 +31,16 @@ COMMANDS: Final = {
     "up": "Run Envoy and the service before a tool server.",
     "token": "Print a token that `authz up` accepts.",
     "serve": "Run the decision service beside an Envoy.",
+    "control": "Run the control plane.",
+    "operators": "Say who may operate the control plane, and read what was done.",
     "doctor": "Say what would keep this installation from serving.",
     "demo": "Run the whole stack and show what is decided.",
     "version": "Print the version, and those of what is inside.",
 }
+
+
+VARIABLES: Final = {"auto_envvar_prefix": "AUTHZ"}
+"""Context settings by which each option `--x-y` also has the environment variable AUTHZ_X_Y."""
 
 
 class _Commands(TyperGroup):
@@ -69,9 +75,21 @@ def load(name: str) -> Any:  # noqa: ANN401 - typer has no public type for what 
     if isinstance(found, typer.Typer):
         return typer.main.get_command(found)
     single = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-    settings = {"auto_envvar_prefix": "AUTHZ", **getattr(module, "CONTEXT", {})}
+    settings = {**VARIABLES, **getattr(module, "CONTEXT", {})}
     single.command(name, epilog=as_written(module.EXAMPLES), context_settings=settings)(found)
     return typer.main.get_command(single)
+
+
+def group(summary: str, examples: str) -> typer.Typer:
+    """A command with commands inside; each of them is declared with `context_settings=VARIABLES`."""
+    return typer.Typer(
+        help=summary,
+        epilog=as_written(examples),
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+    )
 
 
 def as_written(examples: str) -> str:

@@ -18,8 +18,8 @@ How a room adds tables:
    changed need `.with_for_update()` on PostgreSQL) or `with database.read() as connection:` (one snapshot). The
    transaction is committed, to the disk, when the block ends: acknowledge after it and never within. A database that
    cannot be used raises `UnavailableError`; a constraint raises SQLAlchemy's `IntegrityError`.
-4. Tests take the fixture `database` (tests/databases.py): they run once on each. `tests/contracts/
-   test_database.py` holds migrations and tables to one another; name the module in its list.
+4. Tests take the fixture `database` (tests/databases.py): they run once on each. `tests/contracts/test_database.py`
+   holds the migrations to the tables of every `*_sql.py`.
 """
 
 from __future__ import annotations

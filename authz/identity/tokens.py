@@ -100,9 +100,9 @@ class TokenVerifier:
     def _verify_afresh(self, token: str, now_ns: int) -> VerifiedToken:
         parsed = jws.parse(token)
         trusted = self._issuer_of(parsed)
-        if not _is_typ(parsed.typ, trusted.issuer.typ):
+        if not is_typ(parsed.typ, trusted.issuer.typ):
             raise InvalidRequestError(TOKEN_TYP)
-        key_set = _require_signature(parsed, trusted.keys)
+        key_set = require_signature(parsed, trusted.keys)
         principal = claims.principal(parsed.claims, issuer=trusted.issuer, now_s=now_ns / _NS, limits=self._limits)
         expires_ns = int(principal.expires_at * _NS)
         return VerifiedToken(principal=principal, expires_ns=expires_ns, keys=trusted.keys, key_set=key_set)
@@ -118,12 +118,18 @@ class TokenVerifier:
         return trusted
 
 
-def _is_typ(typ: str, wanted: str) -> bool:
+def is_typ(typ: str, wanted: str) -> bool:
     """Media types compare without case, and `application/` may be left out (RFC 7515 section 4.1.9)."""
     return typ.isascii() and typ.lower().removeprefix("application/") == wanted.lower().removeprefix("application/")
 
 
-def _require_signature(parsed: jws.Jws, keys: KeySource) -> KeySet:
+def require_signature(parsed: jws.Jws, keys: KeySource) -> KeySet:
+    """Steps 5 and 6: the key set in force, by a key of which `parsed` is signed.
+
+    Raises:
+        InvalidRequestError: `TOKEN_KID`, `TOKEN_ALG` or `TOKEN_SIGNATURE`.
+        UnavailableError: `JWKS_UNAVAILABLE`.
+    """
     key_set = keys.key_set()
     key = key_set.find(parsed.kid)
     if key is None and parsed.kid is not None:

@@ -128,8 +128,33 @@ class _Sources(Collector):
         yield from _families([reading for source in self.sources for reading in source()])
 
 
-class Metrics:
-    """One registry of a service.
+class Registry:
+    """What one program says of itself at a scrape.
+
+    Args:
+        constant: readings that never change.
+    """
+
+    def __init__(self, *constant: Reading) -> None:
+        self._registry = CollectorRegistry()
+        self._sources = _Sources()
+        build = Reading(names.BUILD, 1, (__version__, platform.python_version()))
+        self.add_source(lambda: (build, *constant))
+        self._registry.register(self._sources)
+        ProcessCollector(registry=self._registry)
+
+    def add_source(self, source: Source) -> None:
+        """Ask `source` at every scrape. It names each of its metrics with the same labels only once."""
+        self._sources.sources.append(source)
+
+    def exposition(self, accept: str = "") -> tuple[str, bytes]:
+        """The content type and text of a scrape, in the format that an `Accept` header asks for."""
+        encode, content_type = choose_encoder(accept)
+        return content_type, encode(self._registry)
+
+
+class Metrics(Registry):
+    """The sidecar's registry.
 
     Args:
         contract: a label of every decision; `envoy` adds opa-envoy-plugin's own metrics.
@@ -137,30 +162,13 @@ class Metrics:
     """
 
     def __init__(self, *, contract: Literal["agent", "envoy"], revocation: str) -> None:
-        self._registry = CollectorRegistry()
+        super().__init__(Reading(names.REVOCATION_MODE, 1, (revocation,)))
         self._decisions = DecisionCounts(contract)
-        self._sources = _Sources()
-        constant = (
-            Reading(names.BUILD, 1, (__version__, platform.python_version())),
-            Reading(names.REVOCATION_MODE, 1, (revocation,)),
-        )
-        self.add_source(lambda: constant)
-        for collector in (self._decisions, self._sources):
-            self._registry.register(collector)
-        ProcessCollector(registry=self._registry)
-
-    def add_source(self, source: Source) -> None:
-        """Ask `source` at every scrape. It names each of its metrics with the same labels only once."""
-        self._sources.sources.append(source)
+        self._registry.register(self._decisions)
 
     def observe(self, decision: Decision) -> None:
         """Count one decision. Safe on many threads; about 2 us."""
         self._decisions.add(decision)
-
-    def exposition(self, accept: str = "") -> tuple[str, bytes]:
-        """The content type and text of a scrape, in the format that an `Accept` header asks for."""
-        encode, content_type = choose_encoder(accept)
-        return content_type, encode(self._registry)
 
 
 _SUFFIXES: Final = {"counter": "_total", "info": "_info"}

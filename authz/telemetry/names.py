@@ -128,7 +128,15 @@ OPA_DURATION: Final = Metric(
 )
 OPA_ERRORS: Final = Metric("error_counter", "unknown", ("reason",), "opa-envoy-plugin's errors by their code.")
 
+CONTROL_CALLS: Final = Metric(
+    "authz_control_calls",
+    "counter",
+    ("method", "outcome"),
+    "Calls of the control plane, by method and `done` or the reason of the refusal.",
+)
+
 METRICS: Final = (
     DECISIONS, DURATION, STEP_DURATION, CACHE_HITS, CACHE_MISSES, CACHE_ENTRIES, RECORDS_WRITTEN, RECORDS_LOST,
     SPANS_EXPORTED, SPANS_DROPPED, READY, REVOCATION_MODE, BUILD, POLICY, ACTIVATIONS, OPA_DURATION, OPA_ERRORS,
+    CONTROL_CALLS,
 )  # fmt: skip

@@ -1,0 +1,104 @@
+"""What an operator may set of the control plane: one frozen `ControlConfig` of groups, as the sidecar's `Config` is.
+
+Decides which settings exist, their units, defaults and bounds. A room's settings are a group here and reach it as
+values: no room reads this module. Unknown keys refuse to start.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from authz.config import Group, Issuer, Seconds, Telemetry, is_local
+from authz.errors import ConfigError
+
+
+class ServerTls(Group):
+    """What the control plane proves itself with."""
+
+    certificate: Path
+    """PEM chain."""
+    key: Path
+    """PEM private key; must not be readable by others."""
+
+
+class Listeners(Group):
+    """Where the control plane answers, and where it keeps what it knows."""
+
+    grpc: str = "127.0.0.1:9443"
+    """HOST:PORT of the operators' services over gRPC."""
+    http: str = "127.0.0.1:8443"
+    """HOST:PORT of the same services over HTTP and JSON, of the token endpoint, and of health and metrics."""
+    sidecars: str = "127.0.0.1:9444"
+    """HOST:PORT where a client certificate is demanded: sidecars, and operators who have one."""
+    tls: ServerTls | None = None
+    """The server's certificate on `grpc` and `http`; needed on any address that is not loopback."""
+    database: str = ""
+    """`sqlite:///FILE` or `postgresql://…`; empty is a file in the state folder."""
+    redis: str = ""
+    """Redis or Valkey that streams of kills are published on; empty publishes none, and sidecars pull."""
+    state: Path | None = None
+    """Folder of what is this instance's alone: the key-encryption key, the first operator's credential, addresses."""
+    guard_share: Annotated[float, Field(gt=0, le=1)] = 0.25
+    """A kill that covers more than this share of a tenant's active agents needs two signers."""
+    guard_window_s: Seconds = 600.0
+    """How long a first signer's word waits for the second."""
+    drain_s: Seconds = 5.0
+    """Longest wait for calls in flight when the service stops."""
+
+    @model_validator(mode="after")
+    def _plaintext_is_local(self) -> Self:
+        exposed = [address for address in (self.grpc, self.http) if not is_local(address)]
+        if self.tls is None and exposed:
+            message = f"plaintext on `{exposed[0]}` would show operators' credentials: set control.tls"
+            raise ValueError(message)
+        return self
+
+
+class OperatorAccess(Group):
+    """How operators are known."""
+
+    issuers: tuple[Issuer, ...] = ()
+    """Identity providers whose tokens operators show; what they may do stands in the database."""
+    client_ca: Path | None = None
+    """PEM roots of operators' client certificates, taken on the listener for sidecars."""
+    bootstrap_s: Seconds = 86_400.0
+    """Life of the first admin's credential, which is made where there is no admin."""
+
+
+class ControlConfig(Group):
+    """Everything, verified."""
+
+    version: Literal[1] = 1
+    """Of this file's form."""
+    control: Listeners = Listeners()
+    """Where it answers and what it keeps."""
+    operators: OperatorAccess = OperatorAccess()
+    """How operators are known."""
+    telemetry: Telemetry = Telemetry()
+    """Metrics and logs."""
+
+    def verify(self) -> None:
+        """Refuse to start without the material that everything rests on.
+
+        Raises:
+            ConfigError: nowhere to keep anything.
+        """
+        if self.control.state is None:
+            raise ConfigError("no state folder is given", remedy="give --state DIR")
+
+    @property
+    def database_url(self) -> str:
+        """The database in force."""
+        if self.control.database or self.control.state is None:
+            return self.control.database
+        return f"sqlite:///{self.control.state / 'control.db'}"
+
+    def warnings(self) -> tuple[str, ...]:
+        """What an operator should be told at every start."""
+        told = {
+            "control.redis is empty: kills reach sidecars by their pulls alone, in about 0.4 s": not self.control.redis,
+        }
+        return tuple(message for message, holds in told.items() if holds)

@@ -1,0 +1,123 @@
+"""uvicorn in a thread of its own, on a socket that is bound before it starts.
+
+Decides how long a connection may idle and how large a head may be. Signals are the program's, not uvicorn's: outside of
+the main thread it leaves them alone. Plaintext only on loopback.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+from typing import TYPE_CHECKING, Any, Final
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from authz.config import is_local
+from authz.errors import ConfigError, ProgramError
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from starlette.types import ASGIApp
+
+    from authz.control.config import ServerTls
+
+HEAD_BYTES: Final = 16 * 1024
+IDLE_S: Final = 10
+"""Between requests, and from a connection to the end of its first head."""
+CONNECTIONS: Final = 512
+STARTED_S: Final = 10.0
+
+
+class HttpServer:
+    """One listener.
+
+    Raises:
+        ConfigError: plaintext on an address that is not loopback.
+        ProgramError: the address cannot be listened on.
+    """
+
+    def __init__(self, address: str, app: ASGIApp, tls: ServerTls | None = None) -> None:
+        if tls is None and not is_local(address):
+            raise ConfigError(
+                f"plaintext on `{address}` would show operators' credentials to that network",
+                remedy="set control.tls, or listen on 127.0.0.1",
+            )
+        self._socket = _bound(address)
+        host = address.rpartition(":")[0]
+        self.address: Final = f"{host}:{self._socket.getsockname()[1]}"
+        self.url: Final = f"{'https' if tls else 'http'}://{self.address}"
+        # Its log speaks of each client; ours is enough.
+        logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+        self._server = uvicorn.Server(
+            uvicorn.Config(
+                app,
+                http=_Protocol,
+                ws="none",
+                lifespan="off",
+                interface="asgi3",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                limit_concurrency=CONNECTIONS,
+                timeout_keep_alive=IDLE_S,
+                timeout_graceful_shutdown=5,
+                h11_max_incomplete_event_size=HEAD_BYTES,
+                ssl_certfile=tls.certificate if tls else None,
+                ssl_keyfile=tls.key if tls else None,
+            )
+        )
+        self._thread = threading.Thread(target=self._run, name="http", daemon=True)
+
+    def start(self) -> None:
+        """Begin to answer; returns once it does."""
+        self._thread.start()
+        pause = threading.Event()
+        for _ in range(int(STARTED_S / 0.01)):
+            if self._server.started:
+                return
+            if not self._thread.is_alive():
+                break
+            pause.wait(0.01)
+        raise ProgramError(f"the HTTP listener on {self.address} did not start")
+
+    def stop(self) -> None:
+        """No new calls; those under way may finish. Returns when the thread has ended."""
+        self._server.should_exit = True
+        self._thread.join()
+        self._socket.close()
+
+    def _run(self) -> None:
+        self._server.run(sockets=[self._socket])
+
+
+class _Protocol(H11Protocol):
+    """Hangs up on a connection whose first head does not come."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as its base does
+        super().connection_made(transport)
+        self._first_head = self.loop.call_later(IDLE_S, self._hang_up)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._first_head.cancel()
+        super().connection_lost(exc)
+
+    def _hang_up(self) -> None:
+        if self.scope is None:
+            self.transport.close()
+
+
+def _bound(address: str) -> socket.socket:
+    host, _, port = address.rpartition(":")
+    try:
+        found: list[Any] = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
+        family, kind, protocol, _, place = found[0]
+        bound = socket.socket(family, kind, protocol)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(place)
+    except (OSError, ValueError) as error:
+        raise ProgramError(f"cannot listen on {address}", remedy=str(error)) from None
+    return bound

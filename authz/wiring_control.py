@@ -1,0 +1,211 @@
+"""The composition root of `authz control`: a verified `ControlConfig` becomes a running control plane.
+
+Decides which adapter stands behind each port, and the order of start and stop: the schema is brought up to date before
+anything listens, health says NOT_SERVING before anything stops, and the database is closed last.
+
+A room joins here: its service is one line in `_services`, its HTTP endpoints one in `_routes`, what runs beside the
+calls one in `_tasks`, and what readiness waits for one in `unready`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import secrets
+import threading
+from typing import TYPE_CHECKING, Final, Protocol
+
+from authz import secret_file
+from authz.clock import SystemClock, random_id
+from authz.config import Limits
+from authz.control.actions_sql import Actions
+from authz.control.authentication import Authentication
+from authz.control.bootstrap import first_credential
+from authz.control.dispatcher import Dispatcher
+from authz.control.grpc_server import GrpcServer, server_credentials
+from authz.control.http_app import http_app
+from authz.control.http_server import HttpServer
+from authz.control.metrics import ControlMetrics
+from authz.control.operator_tokens import OperatorTokens
+from authz.control.operators_service import OperatorsService
+from authz.control.operators_sql import Operators
+from authz.database import Database, migrate
+from authz.errors import UnavailableError
+from authz.identity.clock_guard import ClockGuard
+from authz.identity.jwks_source import open_jwks
+from authz.identity.tokens import TrustedIssuer
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import grpc
+    from starlette.routing import BaseRoute
+
+    from authz.control.config import ControlConfig
+
+log: Final = logging.getLogger(__name__)
+TICK_S: Final = 0.5
+"""How often health is brought in line with readiness."""
+
+
+class Task(Protocol):
+    """What runs beside the calls, such as a publisher."""
+
+    def start(self) -> None:
+        """Begin, on threads of its own."""
+        ...
+
+    def stop(self) -> None:
+        """End; returns once it has."""
+        ...
+
+
+class ControlPlane:
+    """The control plane with everything around it. `start`, then `stop`; both once."""
+
+    def __init__(self, config: ControlConfig) -> None:
+        """Compose; nothing answers yet.
+
+        Raises:
+            ConfigError: a setting that cannot be used, or material that is missing.
+            ProgramError: an address is taken.
+            UnavailableError: the database cannot be used.
+        """
+        config.verify()
+        for warning in config.warnings():
+            log.warning(warning)
+        self._config = config
+        self._clock = SystemClock()
+        self.state: Final[Path] = config.control.state  # type: ignore[assignment]  # verified above
+        self.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._database = Database(config.database_url, clock=self._clock)
+        migrate(self._database)
+        self._instance = random_id()
+        self.metrics = ControlMetrics()
+        self._issuers = [open_jwks(each, clock=self._clock, limits=Limits()) for each in config.operators.issuers]
+        self._operators = Operators(self._database)
+        self._actions = Actions(self._database, self._clock)
+        self.first_credential = self._bootstrap()
+        self._dispatcher = self._dispatch()
+        self._tasks = self._made_tasks()
+        self._servers = self._listen()
+        app = http_app(
+            self._dispatcher,
+            exposition=self.metrics.exposition,
+            unready=self.unready,
+            addresses=lambda: self.addresses,
+            routes=self._routes(),
+        )
+        self._http = HttpServer(config.control.http, app, config.control.tls)
+        self._stop = threading.Event()
+        self._ticker = threading.Thread(target=self._tick, name="readiness", daemon=True)
+
+    @property
+    def addresses(self) -> dict[str, str]:
+        """Where the listeners are, with the ports that were given."""
+        return {"http": self._http.url, **{name: server.address for name, server in self._servers.items()}}
+
+    @property
+    def database_url(self) -> str:
+        """The database, without a password."""
+        return self._database.url
+
+    def start(self) -> None:
+        """Begin to answer."""
+        for source in self._issuers:
+            source.start()
+        for task in self._tasks:
+            task.start()
+        for server in self._servers.values():
+            server.start()
+        self._http.start()
+        secret_file.replace(self.state / "control.json", json.dumps(self.addresses).encode())
+        self._ticker.start()
+
+    def unready(self) -> dict[str, str]:
+        """Why calls would all be refused, by part; empty when ready."""
+        waiting: dict[str, str] = {}
+        if self._stop.is_set():
+            waiting["service"] = "stopping"
+        try:
+            self._database.check()
+        except UnavailableError as error:
+            waiting["database"] = error.reason.code
+        return waiting
+
+    def stop(self) -> None:
+        """Drain and end: NOT_SERVING first, calls in flight finish, then what they needed goes."""
+        self._stop.set()
+        self._dispatcher.stop()
+        stopping = [threading.Thread(target=self._http.stop)]
+        grace_s = self._config.control.drain_s
+        stopping += [threading.Thread(target=server.stop, args=(grace_s,)) for server in self._servers.values()]
+        for thread in stopping:
+            thread.start()
+        for thread in stopping:
+            thread.join()
+        for task in reversed(self._tasks):
+            task.stop()
+        for source in self._issuers:
+            source.close()
+        self._ticker.join()
+        self._database.close()
+
+    def _dispatch(self) -> Dispatcher:
+        authentication = Authentication(self._operators, self._clock, tokens=self._operator_tokens())
+        dispatcher = Dispatcher(
+            authentication, self._actions, self._clock, new_id=random_id, observe=self.metrics.observe
+        )
+        for name, service in self._services().items():
+            dispatcher.add(name, service)
+        return dispatcher
+
+    def _services(self) -> dict[str, object]:
+        """Every service of the API, by its name in `authz.control.v1`."""
+        return {
+            "Operators": OperatorsService(self._operators, self._actions, self._clock, secrets.token_bytes),
+        }
+
+    def _routes(self) -> list[BaseRoute]:
+        """HTTP endpoints that are no calls of the API."""
+        return []
+
+    def _made_tasks(self) -> list[Task]:
+        """What runs beside the calls, in the order of its start."""
+        return []
+
+    def _listen(self) -> dict[str, GrpcServer]:
+        return {"grpc": GrpcServer(self._config.control.grpc, self._dispatcher, self._operators_tls())}
+
+    def _operators_tls(self) -> grpc.ServerCredentials | None:
+        tls = self._config.control.tls
+        if tls is None:
+            return None
+        return server_credentials(secret_file.load(tls.key, size_bytes=1), tls.certificate.read_bytes())
+
+    def _operator_tokens(self) -> OperatorTokens | None:
+        if not self._issuers:
+            return None
+        issuers = zip(self._config.operators.issuers, self._issuers, strict=True)
+        trusted = [TrustedIssuer(issuer=issuer, keys=keys) for issuer, keys in issuers]
+        return OperatorTokens(trusted, clock=ClockGuard(self._clock))
+
+    def _bootstrap(self) -> str | None:
+        """The first admin's credential, also kept in the state folder for the command line there."""
+        credential = first_credential(self._database, secrets.token_bytes, self._config.operators.bootstrap_s)
+        if credential is not None:
+            secret_file.replace(self.state / "operator", f"{credential}\n".encode())
+        return credential
+
+    def _tick(self) -> None:
+        """Health follows readiness."""
+        serving = False
+        while True:
+            waiting = self.unready()
+            if serving != (not waiting):
+                serving = not waiting
+                log.log(logging.INFO if serving else logging.WARNING, "ready" if serving else f"not ready: {waiting}")
+                for server in self._servers.values():
+                    server.set_serving(serving)
+            if self._stop.wait(TICK_S):
+                return
