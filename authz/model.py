@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from authz.destination import Destination
+
 JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
 JsonObject: TypeAlias = "dict[str, JsonValue]"
 
@@ -209,7 +211,7 @@ class ToolCall:
     `args_pointer` is the RFC 6901 pointer of `args` inside the body, so that a redaction planned on
     `args` can be applied to the body. `mirrors` maps an `Mcp-Param-*` header (lower case) to the pointer
     of the argument it repeats. `simple_json` is True when the arguments hold ASCII keys and no floats,
-    which makes sorted JSON and RFC 8785 the same bytes.
+    which makes sorted JSON and RFC 8785 the same bytes. `destination` is where the call leads, where that is known.
     """
 
     tool: Tool
@@ -226,6 +228,7 @@ class ToolCall:
     traceparent: str = ""
     body_sha256: str = ""
     simple_json: bool = False
+    destination: Destination | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -219,6 +219,8 @@ SCOPE = _reason(
 # Revocation, approvals, budgets
 REVOKED = _reason("REVOKED", 403, REFUSED, Status.REVOKED, "a kill covers this call", _OPERATOR)
 KILL_STALE = _error("KILL_STALE", "the list of kills is too old to trust", _RETRY)
+KILL_TENANT = _error("KILL_TENANT", "this service does not follow the kills of the caller's tenant", _OPERATOR)
+KILL_EPOCH_REGRESS = _error("KILL_EPOCH_REGRESS", "the ledger of kills has lost what it had said before", _OPERATOR)
 KILL_FORGED = _error("KILL_FORGED", "a message of a stream of kills was not signed by the ledger", _OPERATOR)
 KILL_UNREADABLE = _error("KILL_UNREADABLE", "the ledger signed what this release cannot read", _OPERATOR)
 KILL_SCOPE = _malformed(

@@ -68,10 +68,73 @@ def test_what_was_signed_is_read_back(message: Message) -> None:
     assert redis_streams.signed(redis_streams.fields(signed)) == signed
 
 
-def test_lines_of_a_snapshot_are_read_back() -> None:
+def decoded(content: bytes, stream: str = "acme") -> list[Any]:
+    """The entries; of kills that came in columns, what columns hold."""
+    whole: list[Any] = []
+    for part in entries.decode_content(content, stream):
+        if isinstance(part, list):
+            whole += part
+            continue
+        columns = zip(part.ids, part.versions, part.kinds, part.values, part.expiries, strict=True)
+        whole += [(kill, version, Scope(kind, stream, value), expiry) for kill, version, kind, value, expiry in columns]
+    return whole
+
+
+def column(entry: Any) -> Any:
+    return (entry.id, entry.version, entry.scope, entry.expires_at_ns) if isinstance(entry, KillEntry) else entry
+
+
+def test_the_content_of_a_snapshot_is_read_back() -> None:
     content = b"".join(entries.encode_entry(entry) for entry in ENTRIES)
-    assert tuple(entries.decode_lines(content, "acme")) == ENTRIES
-    assert tuple(entries.decode_lines(b"", "acme")) == ()
+    assert decoded(content) == list(ENTRIES)  # a kill of the whole tenant makes each one be looked at
+    simple = [entry for entry in ENTRIES if entry.sequence != 3]
+    content = b"".join(entries.encode_entry(entry) for entry in simple)
+    assert decoded(content) == [column(simple.pop(1)), *simple]
+    assert decoded(b"") == []
+
+
+@pytest.mark.parametrize("content", [b"{}", b"\n", b"{}\n", b"[]\n", b"null\n{", b"x" * (1 << 20) + b"\n"])
+def test_a_content_of_another_form_is_unreadable(content: bytes) -> None:
+    with pytest.raises(EntryError, match="KILL_UNREADABLE"):
+        decoded(content)
+
+
+ODD: st.SearchStrategy[Any] = (
+    st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.text(max_size=3) | st.just([])
+)
+LINE = st.fixed_dictionaries(
+    {
+        "seq": st.integers(0, 3) | ODD,
+        "op": st.just("kill"),
+        "id": st.sampled_from(["k1", "k2", "k 3", ""]) | ODD,
+        "version": st.integers(0, 2) | ODD,
+        "kind": st.sampled_from(["agent", "token", "tenant", "tool", "Agent"]) | ODD,
+        "value": st.sampled_from(["a", "ab" * 32, "", "a" * 65, "a" * 257, "a\u200b", "a/b"]) | ODD,
+        "at_ns": st.integers(-1, 1) | ODD,
+    },
+    optional={"expires_at_ns": st.integers(-1, 1) | ODD, "reason_code": st.sampled_from(["R", " "]) | ODD},
+)
+
+
+@given(st.lists(LINE, max_size=3), st.sampled_from(["acme", "", "a\n"]))
+def test_what_is_read_by_column_is_what_is_read_one_by_one(lines: list[dict[str, Any]], stream: str) -> None:
+    content = b"".join(orjson.dumps(line) + b"\n" for line in lines)
+    try:
+        expected = [column(entries.entry_of(line, stream)) for line in lines]
+    except EntryError:
+        with pytest.raises(EntryError):
+            decoded(content, stream)
+    else:
+        assert list(map(column, decoded(content, stream))) == expected
+
+
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=9), st.sampled_from(["seq", "version", "at_ns", "value"]), ODD)
+def test_one_odd_member_among_plain_kills_is_still_seen(ids: list[int], member: str, odd: object) -> None:
+    lines: list[dict[str, Any]] = [
+        {"seq": i, "op": "kill", "id": f"k{i}", "version": 1, "kind": "agent", "value": "a", "at_ns": 0} for i in ids
+    ]
+    lines[-1][member] = odd
+    test_what_is_read_by_column_is_what_is_read_one_by_one.hypothesis.inner_test(lines, "acme")  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("message", MESSAGES)

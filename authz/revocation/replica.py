@@ -1,0 +1,204 @@
+"""The kills that this service knows, and which of them covers a call.
+
+Decides whether a message of the ledger is the next one, an old one, one after a gap or one of a past epoch, and whether
+any kill in force covers a principal, its ancestors, its token or what it calls. The streams of the caller's tenant and
+of the platform are asked; without the first the caller is refused. Identifiers match byte for byte.
+
+Must never do I/O, and never forget a kill because something is missing: a gap, an older epoch or a shorter ledger
+change nothing. Trusts messages, which were verified before. One thread writes; any number read without a lock.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from authz.errors import UnavailableError
+from authz.model import Word
+from authz.reasons import KILL_TENANT
+from authz.revocation import entries
+from authz.revocation.kills import Kill
+from authz.revocation.scopes import Scope, ScopeKind
+from authz.revocation.state import StreamState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from authz.model import AgentFacts, Principal, ToolCall
+    from authz.revocation.entries import Batch, Heartbeat, Snapshot
+
+PLATFORM: Final = ""
+"""The stream of kills that cover every tenant."""
+MEMORY_WRITE: Final = "memory_write"
+"""The capability of the tools that a kill of kind `memory-writes` stops."""
+
+
+class Place(Word):
+    """Where a message stands to what was applied."""
+
+    NEXT = "next"
+    """It follows what is known, or says nothing new: applied."""
+    OLD = "old"
+    """All of it was applied before."""
+    GAP = "gap"
+    """Something before it is missing: nothing was applied."""
+    REGRESS = "regress"
+    """It is of an earlier epoch, or of a ledger that forgot what it had said: nothing was applied."""
+
+
+class Replica:
+    """All streams that this service follows.
+
+    Args:
+        streams: the tenants it serves; the platform's stream is always among them.
+        now_ns: the ledger's time, as far as it is known; see `freshness`.
+    """
+
+    def __init__(self, streams: Iterable[str], now_ns: Callable[[], int]) -> None:
+        self._states = {stream: StreamState() for stream in (PLATFORM, *streams)}
+        self._now_ns = now_ns
+        self.sequence = 0
+        """Grows with every change; unchanged means that nothing need be looked up again."""
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        """The names of the streams."""
+        return tuple(self._states)
+
+    def position(self, stream: str) -> tuple[int, int]:
+        """Epoch and sequence of what was applied; (0, 0) before anything was."""
+        state = self._states[stream]
+        return state.epoch, state.sequence
+
+    def kills(self) -> int:
+        """How many kills stand, expired ones included."""
+        return sum(map(len, self._states.values()))
+
+    def apply(self, batch: Batch) -> Place:
+        """Take a batch if it is the next one. One that overlaps what is known adds the rest of it."""
+        state = self._states[batch.stream]
+        if batch.epoch != state.epoch:
+            return Place.REGRESS if batch.epoch < state.epoch else Place.GAP
+        if batch.last <= state.sequence:
+            return Place.OLD
+        if batch.first > state.sequence + 1:
+            return Place.GAP
+        state.apply(entry for entry in batch.entries if entry.sequence > state.sequence)
+        self.sequence += 1
+        return Place.NEXT
+
+    def restore(self, snapshot: Snapshot, content: bytes) -> Place:
+        """Put a snapshot in the place of what is known, unless it is older.
+
+        In one epoch it is the whole truth: what it leaves out was lifted or has expired long ago. Of a later epoch the
+        ledger began anew, perhaps from a backup: kills that it does not name stay until it does (E7).
+
+        Raises:
+            EntryError: KILL_UNREADABLE; what is known stays.
+        """
+        known = self._states[snapshot.stream]
+        if (snapshot.epoch, snapshot.sequence) < (known.epoch, known.sequence):
+            return Place.REGRESS
+        state = StreamState()
+        for part in entries.decode_content(content, snapshot.stream):
+            if isinstance(part, entries.Kills):
+                state.add(part)
+            else:
+                state.apply(part)
+        state.epoch, state.sequence = snapshot.epoch, snapshot.sequence
+        begins_anew = known.epoch not in (0, snapshot.epoch)
+        state.inherit(known.in_force(snapshot.stream) if begins_anew else known.inherited)
+        self._states[snapshot.stream] = state
+        self.sequence += 1
+        return Place.NEXT
+
+    def compare(self, heartbeat: Heartbeat) -> Place:
+        """Whether everything that the ledger has said by this heartbeat was applied: NEXT, if so."""
+        epoch, sequence = self.position(heartbeat.stream)
+        if heartbeat.epoch != epoch:
+            return Place.REGRESS if heartbeat.epoch < epoch else Place.GAP
+        if heartbeat.sequence == sequence:
+            return Place.NEXT
+        return Place.GAP if heartbeat.sequence > sequence else Place.OLD
+
+    def facts(self, principal: Principal) -> AgentFacts | None:
+        """What the registry says of this principal's agent."""
+        state = self._states.get(principal.tenant)
+        return state.facts(principal.agent) if state is not None else None
+
+    def covering(self, principal: Principal, call: ToolCall | None) -> Kill | None:
+        """The kill that covers this principal or call, if any.
+
+        Raises:
+            UnavailableError: KILL_TENANT, the tenant's kills are not followed here.
+        """
+        state, platform = self._state_of(principal.tenant), self._states[PLATFORM]
+        values = _values(principal, call)
+        # Nearly every call is settled here: none of the values that could be killed is one that is.
+        if state.values.isdisjoint(values) and platform.values.isdisjoint(values):
+            return None
+        shared = list(_scopes_of_call(call)) if call is not None else []
+        own = [*_scopes_of_principal(principal, call), *shared]
+        return self._first(state, principal.tenant, own) or self._first(platform, PLATFORM, [_EVERYTHING, *shared])
+
+    def covering_override(self, tenant: str, jti: str) -> Kill | None:
+        """The kill of this override token, if any.
+
+        Raises:
+            UnavailableError: KILL_TENANT.
+        """
+        return self._first(self._state_of(tenant), tenant, [(ScopeKind.OVERRIDE, jti)])
+
+    def _state_of(self, tenant: str) -> StreamState:
+        # The platform's stream is no tenant's, whatever a token says.
+        state = self._states.get(tenant) if tenant != PLATFORM else None
+        if state is None:
+            raise UnavailableError(KILL_TENANT)
+        return state
+
+    def _first(self, state: StreamState, stream: str, scopes: Iterable[tuple[ScopeKind, str]]) -> Kill | None:
+        found = state.first(scopes, self._now_ns())
+        if found is None:
+            return None
+        kill, kind, value = found
+        return Kill(id=kill, scope=str(Scope(kind, stream, value)), kind=kind)
+
+
+_EVERYTHING: Final = (ScopeKind.GLOBAL, "")
+
+
+def _values(principal: Principal, call: ToolCall | None) -> tuple[str, ...]:
+    """Every value under which a kill could cover this call. INVARIANT: all that `_scopes_of_…` yield, and ""."""
+    who = ("", principal.agent, principal.session, principal.jti_sha256, *principal.parents)
+    if call is None:
+        return who
+    tool, destination = call.tool, call.destination
+    what = (f"{tool.server}/{tool.name}", tool.connector, *tool.capabilities)
+    where = (destination.host, str(destination)) if destination is not None else ()
+    return who + what + where
+
+
+def _scopes_of_principal(principal: Principal, call: ToolCall | None) -> Iterator[tuple[ScopeKind, str]]:
+    """What of a tenant's the principal is, or descends from."""
+    yield ScopeKind.TENANT, ""
+    yield ScopeKind.AGENT, principal.agent
+    yield ScopeKind.SUBTREE, principal.agent
+    for parent in principal.parents:
+        yield ScopeKind.SUBTREE, parent
+    yield ScopeKind.TOKEN, principal.jti_sha256
+    if principal.session:
+        yield ScopeKind.SESSION, principal.session
+    if call is not None and MEMORY_WRITE in call.tool.capabilities:
+        yield ScopeKind.MEMORY_WRITES, principal.agent
+
+
+def _scopes_of_call(call: ToolCall) -> Iterator[tuple[ScopeKind, str]]:
+    """What the call touches, which a tenant and the platform can both stop."""
+    tool = call.tool
+    yield ScopeKind.TOOL, f"{tool.server}/{tool.name}"
+    for capability in tool.capabilities:
+        yield ScopeKind.CAPABILITY, capability
+    if tool.connector:
+        yield ScopeKind.CONNECTOR, tool.connector
+    if call.destination is not None:
+        yield ScopeKind.DESTINATION, call.destination.host
+        yield ScopeKind.DESTINATION, str(call.destination)

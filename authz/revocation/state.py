@@ -1,0 +1,160 @@
+"""What one stream of kills comes to: the kills in force and the facts of agents, as of one place in the ledger.
+
+Decides what an entry changes. The highest version of a kill or an agent wins, a lift ends exactly the kill it names,
+and kills of one scope stand beside one another, so that lifting one leaves the rest. Nothing lifted is forgotten before
+a snapshot leaves it out. Must never read a clock: whether a kill has expired is judged at each look.
+
+One thread writes; any number read without a lock. INVARIANT: readers see each change by one operation on one dict.
+Kills are kept as strings and integers alone, in dicts that the garbage collector therefore neither tracks nor walks: a
+million of them cost it nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from authz.errors import EntryError
+from authz.reasons import KILL_UNREADABLE
+from authz.revocation.entries import AgentEntry, KillEntry, LiftEntry
+from authz.revocation.scopes import Scope, ScopeKind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from authz.model import AgentFacts
+    from authz.revocation.entries import Entry, Kills
+
+_KINDS: Final = tuple(ScopeKind)
+_NUMBERS: Final = {kind: number for number, kind in enumerate(_KINDS, 1)}
+_KIND_BITS: Final = 4
+"""A kill's standing is its version and, in the lowest bits, the number of its kind; 0 there is lifted."""
+_KIND_MASK: Final = (1 << _KIND_BITS) - 1
+
+
+class StreamState:
+    """Kills and facts of one stream at `epoch` and `sequence`; both 0 before anything is known."""
+
+    __slots__ = ("_agents", "_expiries", "_ids", "_standing", "_values", "epoch", "inherited", "sequence", "values")
+
+    def __init__(self) -> None:
+        self.epoch = 0
+        self.sequence = 0
+        self.inherited: tuple[KillEntry, ...] = ()
+        """Kills of earlier epochs that the ledger has not named since: kept until it does (E7)."""
+        self._ids: dict[str, str] = {}  # a scope's value to the ids of its kills, of any kind, separated by spaces
+        self.values = self._ids.keys()
+        """The values of all scopes that are killed, of any kind: `first` tells which of them hits."""
+        self._standing: dict[str, int] = {}
+        self._values: dict[str, str] = {}
+        self._expiries: dict[str, int] = {}
+        self._agents: dict[str, tuple[int, AgentFacts]] = {}
+
+    def __len__(self) -> int:
+        """How many kills are not lifted."""
+        return len(self._values)
+
+    def apply(self, entries: Iterable[Entry]) -> None:
+        """Take entries in the order of the ledger."""
+        for entry in entries:
+            match entry:
+                case KillEntry():
+                    self._kill(entry)
+                case LiftEntry():
+                    self._lift(entry)
+                case AgentEntry():
+                    known = self._agents.get(entry.agent)
+                    if known is None or known[0] < entry.version:
+                        self._agents[entry.agent] = (entry.version, entry.facts)
+                case _:  # an epoch begins: nothing is known of it yet
+                    pass
+            self.sequence = max(self.sequence, entry.sequence)
+
+    def add(self, kills: Kills) -> None:
+        """Take many kills at once, none of them known: for a state that nobody reads yet.
+
+        Raises:
+            EntryError: KILL_UNREADABLE, one of them is known.
+        """
+        ids, values = kills.ids, kills.values
+        if not self._standing.keys().isdisjoint(ids):
+            raise EntryError(KILL_UNREADABLE, "a snapshot names a kill twice")
+        columns = zip(kills.versions, kills.kinds, strict=True)
+        standing = [version << _KIND_BITS | _NUMBERS[kind] for version, kind in columns]
+        self._standing.update(zip(ids, standing, strict=True))
+        self._values.update(zip(ids, values, strict=True))
+        self._expiries.update((kill, at) for kill, at in zip(ids, kills.expiries, strict=True) if at)
+        if len(fresh := {*values}) == len(values) and self.values.isdisjoint(fresh):
+            self._ids.update(zip(values, ids, strict=True))
+            return
+        for value, kill in zip(values, ids, strict=True):
+            self._name(value, kill)
+
+    def inherit(self, kills: Iterable[KillEntry]) -> None:
+        """Keep kills of earlier epochs, but those that this state names."""
+        self.inherited = tuple(kill for kill in kills if kill.id not in self._standing)
+        for kill in self.inherited:
+            self._kill(kill)
+
+    def facts(self, agent: str) -> AgentFacts | None:
+        """What the registry says of the agent."""
+        known = self._agents.get(agent)
+        return known[1] if known is not None else None
+
+    def first(self, scopes: Iterable[tuple[ScopeKind, str]], now_ns: int) -> tuple[str, ScopeKind, str] | None:
+        """Id, kind and value of a kill of one of these scopes that has not expired at `now_ns`."""
+        for kind, value in scopes:
+            for kill in self._ids.get(value, "").split():
+                # A kill that was lifted since it was found has no kind.
+                if self._standing[kill] & _KIND_MASK == _NUMBERS[kind] and not self._is_expired(kill, now_ns):
+                    return kill, kind, value
+        return None
+
+    def in_force(self, stream: str) -> Iterator[KillEntry]:
+        """Every kill that is not lifted, expired ones included. Only for the thread that writes this state."""
+        for kill, value in self._values.items():
+            standing = self._standing[kill]
+            yield KillEntry(
+                sequence=self.sequence,
+                id=kill,
+                version=standing >> _KIND_BITS,
+                scope=Scope(_KINDS[(standing & _KIND_MASK) - 1], stream, value),
+                at_ns=0,
+                expires_at_ns=self._expiries.get(kill, 0),
+            )
+
+    def _is_expired(self, kill: str, now_ns: int) -> bool:
+        expires_at_ns = self._expiries.get(kill)
+        return expires_at_ns is not None and expires_at_ns <= now_ns
+
+    def _kill(self, entry: KillEntry) -> None:
+        known = self._standing.get(entry.id)
+        if known is not None:
+            if known >> _KIND_BITS >= entry.version:
+                return
+            self._end(entry.id)
+        # What must be known of a kill stands before the kill can be found.
+        if entry.expires_at_ns:
+            self._expiries[entry.id] = entry.expires_at_ns
+        self._standing[entry.id] = entry.version << _KIND_BITS | _NUMBERS[entry.scope.kind]
+        self._values[entry.id] = entry.scope.value
+        self._name(entry.scope.value, entry.id)
+
+    def _lift(self, entry: LiftEntry) -> None:
+        if self._standing.get(entry.id, 0) >> _KIND_BITS < entry.version:
+            self._end(entry.id)
+            self._standing[entry.id] = entry.version << _KIND_BITS
+
+    def _name(self, value: str, kill: str) -> None:
+        others = self._ids.get(value)
+        self._ids[value] = kill if others is None else f"{others} {kill}"
+
+    def _end(self, kill: str) -> None:
+        value = self._values.pop(kill, None)
+        if value is None:
+            return
+        others = [other for other in self._ids[value].split() if other != kill]
+        if others:
+            self._ids[value] = " ".join(others)
+        else:
+            del self._ids[value]
+        self._expiries.pop(kill, None)
