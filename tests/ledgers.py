@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from authz.revocation.entries import KillEntry, LiftEntry, decode_lines
+import orjson
+
+from authz.revocation.entries import KillEntry, LiftEntry, entry_of
 from authz.revocation.guard import Guard, KillRecord, Signer
 from authz.revocation.kills_sql import KillBook, Quota
 from authz.revocation.ledger_sql import Ledger
@@ -24,6 +26,11 @@ PROGRAM = Signer(operator="detector", is_automatic=True)
 REASON = "exfiltration seen in incident 7"
 AGENT = Scope(ScopeKind.AGENT, "acme", "billing")
 TENANT = Scope(ScopeKind.TENANT, "acme")
+
+
+def read_lines(content: bytes, stream: str) -> list[Entry]:
+    """The entries that these lines are, each by itself."""
+    return [entry_of(orjson.loads(line), stream) for line in content.splitlines()]
 
 
 @dataclass
@@ -47,12 +54,12 @@ class LedgerDesk:
     def entries(self, stream: str, after: int = 0) -> list[Entry]:
         with self.database.read() as connection:
             lines = self.ledger.lines(connection, stream, after, limit=1_000_000)
-        return list(decode_lines(b"".join(line.document for line in lines), stream))
+        return read_lines(b"".join(line.document for line in lines), stream)
 
     def standing(self, stream: str) -> list[Entry]:
         with self.database.read() as connection:
             parts = list(self.ledger.standing(connection, stream))
-        return [entry for part in parts for entry in decode_lines(b"".join(part), stream)]
+        return [entry for part in parts for entry in read_lines(b"".join(part), stream)]
 
     def kill(
         self, scope: Scope = AGENT, signer: Signer = ANNA, repeat: Repeat | None = None, **fields: Any

@@ -15,7 +15,7 @@ from sqlalchemy.exc import IntegrityError
 from authz.errors import ConfigError, InvalidRequestError
 from authz.model import AgentFacts, Autonomy, Lifecycle
 from authz.revocation import publication_sql
-from authz.revocation.entries import AgentEntry, EpochEntry, KillEntry, LiftEntry, Snapshot, decode_lines, read
+from authz.revocation.entries import AgentEntry, EpochEntry, KillEntry, LiftEntry, Snapshot, read
 from authz.revocation.guard import Guard, KillState
 from authz.revocation.kills_sql import KILLS, Quota, Repeat
 from authz.revocation.ledger_sql import ENTRIES, TOMBSTONE_NS
@@ -25,7 +25,7 @@ from authz.revocation.scopes import Scope, ScopeKind
 from authz.revocation.snapshots import REUSED_WITHIN, Snapshots
 from authz.revocation.stream_keys_sql import STREAM_KEYS, StreamKeys
 from authz.sealing import KeyEncryptionKey
-from tests.ledgers import AGENT, BEN, CARA, TENANT, kill_entry, ledger_desk, lift_entry
+from tests.ledgers import AGENT, BEN, CARA, TENANT, kill_entry, ledger_desk, lift_entry, read_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -169,7 +169,7 @@ def test_a_snapshot_is_what_its_signed_description_says(desk: LedgerDesk) -> Non
     described, content = taken(desk, Snapshots(desk.database, desk.ledger, desk.keys))
     assert (described.sequence, described.entries, described.size_bytes) == (30, 30, len(content))
     assert described.sha256 == sha256(content).hexdigest()
-    assert {entry.id for entry in decode_lines(content, "acme") if isinstance(entry, KillEntry)} == {
+    assert {entry.id for entry in read_lines(content, "acme") if isinstance(entry, KillEntry)} == {
         f"kill-a{number}" for number in range(30)
     }
 
