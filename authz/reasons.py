@@ -296,6 +296,12 @@ APPROVAL_INVALID = _reason(
 BUDGET_UNAVAILABLE = _error("BUDGET_UNAVAILABLE", "the budget that the policy charges is not available", _RETRY)
 
 # The control plane
+SIGNING_KEY_UNAVAILABLE = _error(
+    "SIGNING_KEY_UNAVAILABLE",
+    "there is no key to sign tokens with",
+    "Operators: start with the key-encryption key that the database was written with; see `authz keys list`.",
+    503,
+)
 DATABASE_UNAVAILABLE = _error(
     "DATABASE_UNAVAILABLE",
     "the control plane's database cannot be used; nothing was done",
