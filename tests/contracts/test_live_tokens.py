@@ -67,7 +67,7 @@ def test_a_token_is_alive_until_it_expires(database: Database, tokens: LiveToken
     assert alive(database, tokens, "a", "b") == ["a"]
 
 
-def test_i5_a_credentials_tokens_die_with_it_and_what_was_exchanged_for_them(
+def test_a_credentials_tokens_die_with_it_and_what_was_exchanged_for_them(
     database: Database, tokens: LiveTokens
 ) -> None:
     add(

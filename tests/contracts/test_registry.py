@@ -160,7 +160,7 @@ def test_a_change_that_cannot_be_told_is_not_made(book: Book) -> None:
     assert book.read().lifecycle is Lifecycle.ACTIVE
 
 
-def test_i7_pausing_a_parent_pauses_everyone_below_it(book: Book) -> None:
+def test_pausing_a_parent_pauses_everyone_below_it(book: Book) -> None:
     book.add(agent("root"), agent(parents=("root",)), agent("reader", parents=("root", "planner")), agent("other"))
     book.change(moved, Lifecycle.PAUSED, identifier="root")
     last = book.last_told()
@@ -197,18 +197,18 @@ def test_a_retired_agent_is_told_of_no_more_and_still_bounds_those_below(book: B
 
 
 @pytest.mark.parametrize("parents", [("nobody",), ("planner",), ("other", "planner"), ("planner", "root")])
-def test_i7_an_agent_descends_from_agents_as_they_are(book: Book, parents: tuple[str, ...]) -> None:
+def test_an_agent_descends_from_agents_as_they_are(book: Book, parents: tuple[str, ...]) -> None:
     book.add(agent("root"), agent("other"), agent(parents=("root",)))
     assert refused(book.add, agent("reader", parents=parents)) is AGENT_PARENT
     book.add(agent("reader", parents=("root", "planner")))
 
 
-def test_i7_no_agent_descends_from_another_tenants(book: Book) -> None:
+def test_no_agent_descends_from_another_tenants(book: Book) -> None:
     book.add(agent("root", tenant="globex"))
     assert refused(book.add, agent(parents=("root",))) is AGENT_PARENT
 
 
-def test_i7_nothing_is_registered_below_one_that_is_not_active(book: Book) -> None:
+def test_nothing_is_registered_below_one_that_is_not_active(book: Book) -> None:
     book.add(agent())
     book.change(moved, Lifecycle.PAUSED)
     assert refused(book.add, agent("reader", parents=("planner",))) is AGENT_PARENT
