@@ -96,7 +96,7 @@ class Caller:
     Args:
         id: the operator's or the sidecar's; empty for a stranger.
         grants: an operator's.
-        tenants: a sidecar's streams; the platform's is everybody's.
+        tenants: whose streams a sidecar reads; `*` is every tenant's. The platform's is everybody's.
         automatic: a program, which can be no signer of a guarded kill.
     """
 
@@ -115,6 +115,10 @@ class Caller:
     def may_somewhere(self, permission: Permission) -> bool:
         """Whether this operator has the permission in any tenant."""
         return any(permission in PERMISSIONS[grant.role] for grant in self.grants)
+
+    def follows(self, stream: str) -> bool:
+        """Whether this sidecar reads that stream."""
+        return stream == PLATFORM or stream in self.tenants or ALL_TENANTS in self.tenants
 
     def require(self, permission: Permission, tenant: str) -> None:
         """For what only the service can know to be needed.

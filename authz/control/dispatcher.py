@@ -233,9 +233,9 @@ class Dispatcher:
         if not known:
             row.subject = _CONTROL.sub("?", asked.method[:MAX_SUBJECT])
         self._under_way.add(asked.gone)
+        outcome = DONE
         try:
             yield row
-            outcome = DONE
         except RefusedError as refusal:
             outcome = refusal.reason.code
             self._refused(row, refusal)
@@ -250,7 +250,7 @@ class Dispatcher:
             self._finished(row)
         finally:
             self._under_way.discard(asked.gone)
-        self._observe(row.method, outcome)
+            self._observe(row.method, outcome)
 
     def _refused(self, row: _Row, refusal: RefusedError) -> NoReturn:
         """Record it, then raise it."""
@@ -299,7 +299,7 @@ def _is_permitted(caller: Caller, rule: Rule, request: Message, tenants: tuple[s
     if caller.kind is Kind.STRANGER:
         return True
     if caller.kind is Kind.SIDECAR:
-        return all(tenant == PLATFORM or tenant in caller.tenants for tenant in tenants)
+        return all(map(caller.follows, tenants))
     permission = rule.permission_for(request)
     if not tenants:
         return caller.may_somewhere(permission)

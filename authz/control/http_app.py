@@ -92,16 +92,16 @@ def http_app(
         "/metrics": metrics,
         "/.well-known/authz-control": discovery,
     }
-    return BoundedBodies(
-        Starlette(
-            routes=[
-                *(Route(path, endpoint, methods=["GET"]) for path, endpoint in fixed.items()),
-                Route(f"/{PACKAGE}.{{service}}/{{method}}", calls.answer, methods=["POST"]),
-                *routes,
-            ],
-            exception_handlers={404: _no_such_path, 405: _no_such_path},
-        )
+    app = Starlette(
+        routes=[
+            *(Route(path, endpoint, methods=["GET"]) for path, endpoint in fixed.items()),
+            Route(f"/{PACKAGE}.{{method:path}}", calls.answer, methods=["POST"]),
+            *routes,
+        ],
+        exception_handlers={404: _no_such_path, 405: _no_such_path},
     )
+    app.router.redirect_slashes = False  # a path is one path
+    return BoundedBodies(app)
 
 
 class _Calls:
