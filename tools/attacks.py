@@ -101,11 +101,17 @@ ATTACKS: Final = {
     ),
     "D14": ("a stolen token that is bound to a key or certificate", "`TOKEN_BINDING`; so is a proof that is replayed"),
     "D15": ("a token for the tool; our token sent on to it", "`TOKEN_AUD`; `authorization` is removed"),
+    "E3": ("a failover or a crash that loses what was acknowledged", "the ledger puts it back; none is lost"),
+    "E4": ("a Redis that evicts when its memory is full", "refused, and said; sidecars ask the control plane"),
+    "E5": ("a Redis that takes no more entries", "the kill stands, said loudly; it goes the direct way"),
     "E6": (
         "a stream that was trimmed past its reader",
         "a gap is seen and refilled from the ledger; nothing is skipped",
     ),
-    "E7": ("a flushed or restored Redis, an older ledger", "kills stay, `KILL_EPOCH_REGRESS`"),
+    "E7": (
+        "a flushed or restored Redis, an older ledger",
+        "put back; kills stay, `KILL_EPOCH_REGRESS`, and a new epoch begins",
+    ),
     "E8": ("entries and heartbeats that the ledger did not sign", "ignored, `KILL_FORGED`"),
     "E9": ("kills by the thousand, a kill of everything by one person", "`KILL_QUOTA`; two signers"),
     "E10": ("identifiers that nearly match: prefixes, case, look-alikes", "compared byte for byte"),

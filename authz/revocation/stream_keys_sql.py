@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from sqlalchemy import BigInteger, Column, LargeBinary, Table, Text, insert, select
 
 from authz.database import METADATA
@@ -72,6 +72,10 @@ class StreamKeys:
             with self._database.read() as connection:
                 found = _public(connection, stream)
         return found
+
+    def public(self, stream: str) -> dict[str, Ed25519PublicKey]:
+        """The same, ready to verify with."""
+        return {kid: Ed25519PublicKey.from_public_bytes(raw) for kid, raw in self.trusted(stream).items()}
 
     def _made(self, stream: str) -> tuple[str, bytes]:
         with self._database.write() as connection:

@@ -1,0 +1,38 @@
+"""Entries of the ledger, put together for the way: the batches that Redis holds and that a direct pull answers with.
+
+Decides where one batch ends: at 256 entries, before it is too large to sign, and where an epoch does. Pure.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from authz.revocation.entries import MAX_BODY_BYTES, MAX_ENTRIES, Batch, decode_lines
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from authz.revocation.ledger_sql import Line
+
+_ROOM_BYTES: Final = MAX_BODY_BYTES - 4096
+"""Beside the entries a body holds the stream's name and numbers."""
+
+
+def batches(stream: str, lines: Iterable[Line], at_ns: int) -> Iterator[Batch]:
+    """The lines, which follow one another, in as few batches as will do."""
+    run: list[Line] = []
+    size_bytes = 0
+    for line in lines:
+        is_full = len(run) == MAX_ENTRIES or size_bytes + len(line.document) > _ROOM_BYTES
+        if run and (is_full or line.epoch != run[0].epoch):
+            yield _batch(stream, run, at_ns)
+            run, size_bytes = [], 0
+        run.append(line)
+        size_bytes += len(line.document)
+    if run:
+        yield _batch(stream, run, at_ns)
+
+
+def _batch(stream: str, run: Sequence[Line], at_ns: int) -> Batch:
+    entries = tuple(decode_lines(b"".join(line.document for line in run), stream))
+    return Batch(stream=stream, epoch=run[0].epoch, at_ns=at_ns, entries=entries)
