@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from authz.revocation.entries import MAX_BODY_BYTES, MAX_ENTRIES, Batch, decode_lines
+import orjson
+
+from authz.revocation.entries import MAX_BODY_BYTES, MAX_ENTRIES, Batch, entry_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -34,5 +36,5 @@ def batches(stream: str, lines: Iterable[Line], at_ns: int) -> Iterator[Batch]:
 
 
 def _batch(stream: str, run: Sequence[Line], at_ns: int) -> Batch:
-    entries = tuple(decode_lines(b"".join(line.document for line in run), stream))
+    entries = tuple(entry_of(orjson.loads(line.document), stream) for line in run)
     return Batch(stream=stream, epoch=run[0].epoch, at_ns=at_ns, entries=entries)
