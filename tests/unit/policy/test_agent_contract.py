@@ -147,7 +147,7 @@ def test_an_approval_out_of_bounds_denies(change: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("amount", [-1, True, "1", None])
-def test_a_charge_that_is_no_amount_denies(amount: Any) -> None:
+def test_i5_a_charge_that_is_no_amount_denies(amount: Any) -> None:
     assert refused({"effect": "allow", "charges": [{"budget": "b", "amount": amount}]}) == "POLICY_TYPE"
 
 
