@@ -154,16 +154,15 @@ ATTACKS: Final = {
     "G9": ("an OPA server that fails in any way", "`POLICY_UNAVAILABLE`"),
     "H2": ("an approved call with other arguments", "another digest"),
     "I5": ("amounts that are none", "`POLICY_TYPE`"),
-    "K5": (
-        "a call without the right role, of another tenant, or that would name a metric label",
-        "refused and recorded; labels come from fixed sets",
-    ),
     "J12": ("newlines, escapes, secrets, a megabyte of arguments", "one line, escaped, masked"),
     "K1": ("a signal under load", "NOT_SERVING first, calls in flight finish, exit 0"),
     "K2": ("more calls than can be served", "shed at the transport, hence 503 from Envoy; recovers"),
     "K3": ("few descriptors, little memory, many large bodies", "denied, never hung"),
     "K4": ("a configuration that is wrong or unsafe", "does not start; the field is named"),
-    "K5": ("the diagnostics port and metric labels as a way in", "labels come from fixed sets; nothing can be changed"),
+    "K5": (
+        "a call without the right role, of another tenant, or that would name a metric label",
+        "refused and recorded; labels come from fixed sets",
+    ),
 }
 
 _HEAD: Final = "| id | attack or fault | must lead to | tests |\n|---|---|---|---|\n"
