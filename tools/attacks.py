@@ -151,6 +151,7 @@ ATTACKS: Final = {
     "G5": ("classic slips of Rego", "named by lint, held by tests"),
     "G6": ("a rule without end", "`POLICY_TIMEOUT`; the engine serves on"),
     "G7": ("clocks, randomness and the network in a policy", "do not exist; the same input, the same answer"),
+    "G8": ("numbers and text that two engines read differently", "one reading: ours is OPA's"),
     "G9": ("an OPA server that fails in any way", "`POLICY_UNAVAILABLE`"),
     "H2": ("an approved call with other arguments", "another digest"),
     "I5": ("amounts that are none", "`POLICY_TYPE`"),

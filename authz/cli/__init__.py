@@ -27,6 +27,7 @@ COMMANDS: Final = {
     "init": "Write a policy to begin with.",
     "lint": "Find what is wrong in a policy or for Envoy.",
     "test": "Run a policy's tests and decision tables.",
+    "bundle": "Build, sign, verify, inspect and compare policy bundles.",
     "decide": "Judge one call offline, and say why.",
     "up": "Run Envoy and the service before a tool server.",
     "token": "Print a token that `authz up` accepts.",

@@ -21,6 +21,7 @@ from authz.errors import BundleError, PolicyError, UnavailableError
 from authz.model import NO_REVISION, Check, Principal, Revision, Tool, ToolCall
 from authz.model import Protocol as Speaks
 from authz.policy.agent_input import NO_FACTS, input_document
+from authz.policy.golden import check_golden
 from authz.reasons import POLICY_UNAVAILABLE, POLICY_UNDEFINED
 
 if TYPE_CHECKING:
@@ -209,6 +210,15 @@ def _probe(candidate: ActivePolicy, document: bytes) -> None:
     except PolicyError as error:
         if error.reason is not POLICY_UNDEFINED:
             raise BundleError(f"the probe failed: {error}") from error
+
+
+def hold_golden(candidate: ActivePolicy, document: bytes) -> None:
+    """Refuse a candidate that does not deny its golden set (F11).
+
+    Raises:
+        BundleError: BUNDLE_GOLDEN.
+    """
+    check_golden(document, lambda case: candidate.interpret(candidate.decision.evaluate(case, PROBE_S)))
 
 
 class Watch:

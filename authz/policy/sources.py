@@ -6,9 +6,11 @@ Trusts the operator's paths.
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING, Final, Literal
 
 from authz.errors import BundleError, ConfigError
+from authz.policy.trust import Candidate
 from authz.resources import shared
 
 if TYPE_CHECKING:
@@ -21,6 +23,10 @@ READ: Final = (".rego", ".json", *TABLES)
 """What the engine reads in a folder, beside manifests."""
 MAX_ARCHIVE_BYTES: Final = 16 << 20
 """As much as the engine takes unpacked (native/internal/engine/snapshot.go): gzip does not help what is larger."""
+
+MAX_STATEMENT_BYTES: Final = 8 << 20
+"""A further signature lists every file again."""
+_KINDS: Final = ("sig", "rollback", "timestamp")
 
 
 def existing(paths: Iterable[Path]) -> tuple[Path, ...]:
@@ -59,6 +65,38 @@ def read_archive(path: Path) -> bytes:
         raise ConfigError(f"{path}: {error.strerror}") from error
     if len(content) > MAX_ARCHIVE_BYTES:
         raise BundleError(f"{path} is over {MAX_ARCHIVE_BYTES} bytes", code="BUNDLE_SIZE")
+    return content
+
+
+def beside(path: Path, archive: bytes, kind: Literal["sig", "rollback", "timestamp"]) -> Path:
+    """Where the further signatures of an archive lie, or a statement about it: named by its bytes, in its folder."""
+    return path.with_name(f"{hashlib.sha256(archive).hexdigest()}.{kind}.json")
+
+
+def read_candidate(path: Path) -> Candidate:
+    """An archive with what lies beside it; nothing of it is believed yet.
+
+    Raises:
+        BundleError: BUNDLE_SIZE when a file is larger than it may be.
+        ConfigError: a file cannot be read.
+    """
+    content = read_archive(path)
+    further, rollback, timestamp = (_read_statement(beside(path, content, kind)) for kind in _KINDS)
+    return Candidate(
+        path=path.as_posix(), archive=content, cosignatures=further, rollback=rollback, timestamp=timestamp
+    )
+
+
+def _read_statement(path: Path) -> bytes | None:
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_STATEMENT_BYTES + 1)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    if len(content) > MAX_STATEMENT_BYTES:
+        raise BundleError(f"{path.name} is over {MAX_STATEMENT_BYTES} bytes", code="BUNDLE_SIZE")
     return content
 
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 ROLLBACK: Final = "authz-rollback+jwt"
 TIMESTAMP: Final = "authz-timestamp+jwt"
 MAX_TOKENS: Final = 16
+DEFAULT_PLUGIN: Final = "_default"
+"""What `opa build` calls the only verifier that OPA brings."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,12 +72,14 @@ def tokens(document: bytes) -> list[str]:
     """The tokens of a file in the form of `.signatures.json`.
 
     Raises:
-        BundleError: BUNDLE_SIGNATURE for another form; `plugin` would name a verifier that is not here.
+        BundleError: BUNDLE_SIGNATURE for another form; a `plugin` but OPA's own names a verifier that is not here.
     """
     listed = json_object(document, "BUNDLE_SIGNATURE")
     found = listed.get("signatures", [])
     texts = [token for token in found if isinstance(token, str)] if isinstance(found, list) else []
-    if listed.keys() - {"signatures"} or texts != found or len(texts) > MAX_TOKENS:
+    plugin = listed.get("plugin", DEFAULT_PLUGIN)
+    known = listed.keys() <= {"signatures", "plugin"} and plugin == DEFAULT_PLUGIN
+    if not known or texts != found or len(texts) > MAX_TOKENS:
         raise BundleError("not a list of signatures alone", code="BUNDLE_SIGNATURE")
     return texts
 

@@ -118,7 +118,7 @@ def verify(candidate: Candidate, trust: Trust, seen: Seen, *, now_ns: int, retur
         BundleError: with the code of the first step that refuses it.
     """
     packed = archive.read(candidate.archive)  # 1
-    files = {path: signed_form(path, packed[path]) for path in _content(packed)}
+    files = content(packed)
     identity = content_digest(files)
     _check_quarantine(identity, seen)  # 2
     token = _one_token(packed)  # 3
@@ -145,6 +145,15 @@ def content_digest(files: Mapping[str, bytes]) -> str:
     """What a bundle is known by: SHA-256 over its files' names and hashes, in the form that `sha256sum` prints."""
     listed = "".join(f"{digest(files[path])}  {path}\n" for path in sorted(files) if path != SIGNATURES)
     return digest(listed.encode())
+
+
+def content(packed: Mapping[str, bytes]) -> dict[str, bytes]:
+    """What is signed of an archive's files: all but the signatures, each in its signed form.
+
+    Raises:
+        BundleError: BUNDLE_CONTENT for a file that OPA would read otherwise, BUNDLE_JSON for JSON that is not strict.
+    """
+    return {path: signed_form(path, packed[path]) for path in _content(packed)}
 
 
 def hashes(files: Mapping[str, bytes]) -> list[JsonValue]:
