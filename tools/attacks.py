@@ -155,6 +155,7 @@ ATTACKS: Final = {
     "G9": ("an OPA server that fails in any way", "`POLICY_UNAVAILABLE`"),
     "H2": ("an approved call with other arguments", "another digest"),
     "I5": ("amounts that are none", "`POLICY_TYPE`"),
+    "J3": ("a full, failing or read-only disk", "`AUDIT_UNAVAILABLE` before any allow"),
     "J12": ("newlines, escapes, secrets, a megabyte of arguments", "one line, escaped, masked"),
     "K1": ("a signal under load", "NOT_SERVING first, calls in flight finish, exit 0"),
     "K2": ("more calls than can be served", "shed at the transport, hence 503 from Envoy; recovers"),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
 
-from authz.cli import as_written
+from authz.cli import VARIABLES, as_written, group
 from authz.cli.bundle_signing import (
     ArchiveArgument,
     ScopeOption,
@@ -188,13 +188,19 @@ def _print_changes(changes: Mapping[str, Changes]) -> None:
         line("no difference")
 
 
-bundle: Final = typer.Typer(
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    add_completion=False,
-    help="Build, sign, verify, inspect and compare policy bundles.",
-)
+EXAMPLES = """
+Examples:
+
+  authz bundle key release
+
+  authz bundle build bundles/starter starter.tar.gz
+
+  authz bundle sign starter.tar.gz --key release.pem --key-id release
+
+  authz bundle verify starter.tar.gz --key release=release.pub.pem
+"""
+
+bundle: Final = group("Build, sign, verify, inspect and compare policy bundles.", EXAMPLES)
 _EXAMPLES: Final[dict[Callable[..., None], str]] = {
     key: "authz bundle key release",
     build: """
@@ -228,5 +234,5 @@ for _command, _examples in _EXAMPLES.items():
     bundle.command(
         _command.__name__,
         epilog=as_written(f"Examples:\n\n  {_examples.strip()}"),
-        context_settings={"auto_envvar_prefix": "AUTHZ"},
+        context_settings=VARIABLES,
     )(_command)
