@@ -335,6 +335,23 @@ CONTROL_OVERLOAD = _error(
 CONTROL_STREAM = _malformed(
     "CONTROL_STREAM", 415, "this method answers with a stream", "Ask with application/connect+json, or over gRPC."
 )
+ENROLMENT_REFUSED = _reason(
+    "ENROLMENT_REFUSED",
+    403,
+    REFUSED,
+    Status.UNAUTHENTICATED,
+    "the enrolment token is unknown, used or over",
+    "Ask an admin for a new one: `authz sidecars invite`.",
+)
+SIDECAR_REMOVED = _reason(
+    "SIDECAR_REMOVED",
+    401,
+    REFUSED,
+    Status.UNAUTHENTICATED,
+    "this sidecar was removed",
+    "Ask an admin for an enrolment token, remove the identity on disk and start again.",
+)
+SIDECAR_UNKNOWN = _malformed("SIDECAR_UNKNOWN", 404, "there is no such sidecar", "List the sidecars.")
 OPERATOR_UNKNOWN = _malformed("OPERATOR_UNKNOWN", 404, "there is no such operator", "List the operators.")
 OPERATOR_EXISTS = _malformed(
     "OPERATOR_EXISTS",

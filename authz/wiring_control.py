@@ -20,20 +20,31 @@ from authz.clock import SystemClock, random_id
 from authz.config import Limits
 from authz.control.actions_sql import Actions
 from authz.control.authentication import Authentication
+from authz.control.authorities_sql import Authorities
 from authz.control.bootstrap import first_credential
 from authz.control.dispatcher import Dispatcher
 from authz.control.grpc_server import GrpcServer, server_credentials
 from authz.control.http_app import http_app
 from authz.control.http_server import HttpServer
+from authz.control.listener_certificate import ListenerCertificate
+from authz.control.members import Members
 from authz.control.metrics import ControlMetrics
 from authz.control.operator_tokens import OperatorTokens
 from authz.control.operators_service import OperatorsService
 from authz.control.operators_sql import Operators
+from authz.control.redis_accounts import RedisAccounts, without_credentials
+from authz.control.replication_service import ReplicationService
+from authz.control.sidecars_service import SidecarsService
+from authz.control.sidecars_sql import Sidecars
 from authz.database import Database, migrate
 from authz.errors import UnavailableError
 from authz.identity.clock_guard import ClockGuard
 from authz.identity.jwks_source import open_jwks
 from authz.identity.tokens import TrustedIssuer
+from authz.revocation.ledger_sql import Ledger
+from authz.revocation.reports_sql import Reports
+from authz.revocation.stream_keys_sql import StreamKeys
+from authz.sealing import read_key
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -83,6 +94,14 @@ class ControlPlane:
         self._instance = random_id()
         self.metrics = ControlMetrics()
         self._issuers = [open_jwks(each, clock=self._clock, limits=Limits()) for each in config.operators.issuers]
+        self._sealer, _ = read_key(file=config.control.key_encryption_key, state=self.state)
+        self._ledger = Ledger(self._database)
+        self._reports = Reports(self._database)
+        self._stream_keys = StreamKeys(self._database, self._ledger, self._sealer)
+        self._authorities = Authorities(self._database, self._sealer)
+        self._sidecars = Sidecars(self._database)
+        self._accounts = RedisAccounts(config.control.redis, self._sidecars.present) if config.control.redis else None
+        self._members = self._membership()
         self._operators = Operators(self._database)
         self._actions = Actions(self._database, self._clock)
         self.first_credential = self._bootstrap()
@@ -152,7 +171,9 @@ class ControlPlane:
         self._database.close()
 
     def _dispatch(self) -> Dispatcher:
-        authentication = Authentication(self._operators, self._clock, tokens=self._operator_tokens())
+        authentication = Authentication(
+            self._operators, self._clock, tokens=self._operator_tokens(), sidecar=self._members.caller
+        )
         dispatcher = Dispatcher(
             authentication, self._actions, self._clock, new_id=random_id, observe=self.metrics.observe
         )
@@ -164,6 +185,10 @@ class ControlPlane:
         """Every service of the API, by its name in `authz.control.v1`."""
         return {
             "Operators": OperatorsService(self._operators, self._actions, self._clock, secrets.token_bytes),
+            "Replication": ReplicationService(
+                self._members, self._database, self._ledger, self._stream_keys, self._reports
+            ),
+            "Sidecars": SidecarsService(self._members, self._sidecars, self._reports.by_sidecar),
         }
 
     def _routes(self) -> list[BaseRoute]:
@@ -172,10 +197,27 @@ class ControlPlane:
 
     def _made_tasks(self) -> list[Task]:
         """What runs beside the calls, in the order of its start."""
-        return []
+        return [task for task in (self._accounts,) if task is not None]
 
     def _listen(self) -> dict[str, GrpcServer]:
-        return {"grpc": GrpcServer(self._config.control.grpc, self._dispatcher, self._operators_tls())}
+        control, operators = self._config.control, self._config.operators
+        client_roots = operators.client_ca.read_bytes() if operators.client_ca else b""
+        certificate = ListenerCertificate(self._authorities, self._clock, client_roots)
+        return {
+            "grpc": GrpcServer(control.grpc, self._dispatcher, self._operators_tls()),
+            "sidecars": GrpcServer(control.sidecars, self._dispatcher, certificate.credentials()),
+        }
+
+    def _membership(self) -> Members:
+        control = self._config.control
+        return Members(
+            self._sidecars,
+            self._authorities,
+            accounts=self._accounts,
+            redis_url=control.sidecars_redis or without_credentials(control.redis),
+            replication=lambda: control.sidecars_address or self._servers["sidecars"].address,
+            random=secrets.token_bytes,
+        )
 
     def _operators_tls(self) -> grpc.ServerCredentials | None:
         tls = self._config.control.tls

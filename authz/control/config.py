@@ -39,6 +39,13 @@ class Listeners(Group):
     """`sqlite:///FILE` or `postgresql://…`; empty is a file in the state folder."""
     redis: str = ""
     """Redis or Valkey that streams of kills are published on; empty publishes none, and sidecars pull."""
+    sidecars_address: str = ""
+    """HOST:PORT that sidecars are told to connect to; empty is `sidecars`. Needed behind a balancer, and where that
+    listens on every address."""
+    sidecars_redis: str = ""
+    """URL, without user and password, that sidecars are told to read streams at; empty is that of `redis`."""
+    key_encryption_key: Path | None = None
+    """File of the 32 bytes that private keys are sealed with in the database; None makes one in the state folder."""
     state: Path | None = None
     """Folder of what is this instance's alone: the key-encryption key, the first operator's credential, addresses."""
     guard_share: Annotated[float, Field(gt=0, le=1)] = 0.25
@@ -99,6 +106,9 @@ class ControlConfig(Group):
     def warnings(self) -> tuple[str, ...]:
         """What an operator should be told at every start."""
         told = {
+            "control.key_encryption_key is not set: who copies the state folder can open every private key": (
+                self.control.key_encryption_key is None
+            ),
             "control.redis is empty: kills reach sidecars by their pulls alone, in about 0.4 s": not self.control.redis,
         }
         return tuple(message for message, holds in told.items() if holds)

@@ -37,6 +37,13 @@ def username(sidecar: str) -> str:
     return PREFIX + sidecar
 
 
+def without_credentials(url: str) -> str:
+    """The same place, for somebody with an account of their own."""
+    scheme, found, rest = url.partition("://")
+    authority, slash, path = rest.partition("/")
+    return scheme + found + authority.rpartition("@")[2] + slash + path
+
+
 def rules(sidecar: Sidecar) -> list[str]:
     """What its account may do, whole: as ACL SETUSER takes it."""
     streams = ("", *sidecar.tenants)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import BigInteger, Column, Table, Text, and_, insert, select, update
 
+from authz.control.callers import PLATFORM
 from authz.database import METADATA
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
     from authz.database import Database
 
-PLATFORM: Final = ""
 
 INVITATIONS: Final = Table(
     "invitations",

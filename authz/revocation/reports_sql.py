@@ -15,7 +15,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from authz.database import METADATA
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from sqlalchemy import Connection
 
@@ -108,3 +108,13 @@ class Reports:
             )
             for row in connection.execute(found)
         }
+
+    def by_sidecar(self, sidecars: Collection[str]) -> dict[str, tuple[list[Applied], int]]:
+        """What each of these sidecars last said of each stream, and when it was last heard, however long ago."""
+        found: dict[str, tuple[list[Applied], int]] = {}
+        with self._database.read() as connection:
+            for row in connection.execute(select(REPORTS).where(REPORTS.c.sidecar.in_(sidecars))):
+                applied, heard_ns = found.get(row.sidecar, ([], 0))
+                applied.append(Applied(stream=row.stream, epoch=row.epoch, sequence=row.sequence))
+                found[row.sidecar] = (applied, max(heard_ns, row.heard_ns))
+        return found
