@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
+import orjson
 from sqlalchemy import BigInteger, Boolean, Column, Index, Table, Text, and_, func, insert, or_, select, update
 
 from authz.database import METADATA
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from authz.revocation.guard import Guard, Signer
     from authz.revocation.ledger_sql import Ledger
 
+_KILLS: Final = frozenset({"kill", "lift"})
 _MINUTE_NS: Final = 60 * 1_000_000_000
 
 KILLS: Final = Table(
@@ -153,7 +155,7 @@ class KillBook:
         """
         return self._one(connection, tenant, kill_id)
 
-    def list(
+    def page(
         self,
         connection: Connection,
         tenant: str,
@@ -172,6 +174,13 @@ class KillBook:
             found = found.where(or_(KILLS.c.created_at_ns < created_at_ns, same_instant))
         newest_first = found.order_by(KILLS.c.created_at_ns.desc(), KILLS.c.id.desc()).limit(limit)
         return [_record(row) for row in connection.execute(newest_first)]
+
+    def entered(self, connection: Connection, tenant: str, documents: Sequence[bytes]) -> list[KillRecord]:
+        """The kills that these entries of the tenant's stream speak of, each with its entry's sequence, in order."""
+        told = [(entry["id"], entry["seq"]) for entry in map(orjson.loads, documents) if entry["op"] in _KILLS]
+        found = select(KILLS).where(KILLS.c.tenant == tenant, KILLS.c.id.in_({kill_id for kill_id, _ in told}))
+        kills = {row.id: _record(row) for row in connection.execute(found)} if told else {}
+        return [replace(kills[kill_id], sequence=sequence) for kill_id, sequence in told if kill_id in kills]
 
     def _held(self, connection: Connection, tenant: str, kill_id: str) -> KillRecord:
         return self._one(connection, tenant, kill_id, is_held=True)

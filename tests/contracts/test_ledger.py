@@ -244,7 +244,7 @@ def test_no_id_reaches_into_another_tenant(desk: LedgerDesk) -> None:
         assert refusal(partial(desk.confirm, kill, BEN, tenant)) == "KILL_UNKNOWN"
         assert refusal(partial(desk.lift, kill, BEN, tenant)) == "KILL_UNKNOWN"
     with desk.database.read() as connection:
-        assert desk.book.list(connection, "globex", limit=10) == []
+        assert desk.book.page(connection, "globex", limit=10) == []
 
 
 def test_a_repeated_request_makes_one_kill(desk: LedgerDesk) -> None:
@@ -281,10 +281,10 @@ def test_kills_are_listed_newest_first_page_by_page_and_without_what_is_over(dat
     desk.lift(desk.kill())
     over = [desk.kill(expires_in_ns=1), desk.kill(TENANT, is_guarded=True)]
     with database.read() as connection:
-        first = desk.book.list(connection, "acme", limit=3)
+        first = desk.book.page(connection, "acme", limit=3)
         last = first[-1]
-        rest = desk.book.list(connection, "acme", limit=3, before=(last.created_at_ns, last.id))
-        everything = desk.book.list(connection, "acme", limit=100, is_over=True)
+        rest = desk.book.page(connection, "acme", limit=3, before=(last.created_at_ns, last.id))
+        everything = desk.book.page(connection, "acme", limit=100, is_over=True)
     assert [kill.id for kill in (*first, *rest)] == [kill.id for kill in reversed(stands)]
     assert len(everything) == 8
     assert [state(desk, kill) for kill in over] == [KillState.EXPIRED, KillState.LAPSED]

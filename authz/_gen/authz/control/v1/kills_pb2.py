@@ -26,39 +26,39 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x61uthz/control/v1/kills.proto\x12\x10\x61uthz.control.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"Q\n\x05Scope\x12)\n\x04kind\x18\x01 \x01(\x0e\x32\x1b.authz.control.v1.ScopeKind\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\r\n\x05value\x18\x03 \x01(\t\"\x8a\x03\n\x04Kill\x12\n\n\x02id\x18\x01 \x01(\t\x12&\n\x05scope\x18\x02 \x01(\x0b\x32\x17.authz.control.v1.Scope\x12*\n\x05state\x18\x03 \x01(\x0e\x32\x1b.authz.control.v1.KillState\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x10\n\x08incident\x18\x05 \x01(\t\x12\x12\n\ncreated_by\x18\x06 \x01(\t\x12.\n\ncreated_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nexpires_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0c\x63onfirmed_by\x18\t \x01(\t\x12\x11\n\tlifted_by\x18\n \x01(\t\x12-\n\tlifted_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0blift_reason\x18\x0c \x01(\t\x12\x10\n\x08sequence\x18\r \x01(\x03\x12\r\n\x05\x65poch\x18\x0e \x01(\x03\"\xce\x01\n\x11\x43reateKillRequest\x12&\n\x05scope\x18\x01 \x01(\x0b\x32\x17.authz.control.v1.Scope\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12-\n\nexpires_in\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08incident\x18\x04 \x01(\t\x12\'\n\x04wait\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x17\n\x0fidempotency_key\x18\x06 \x01(\t\"Y\n\x12\x43onfirmKillRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\'\n\x04wait\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"f\n\x0fLiftKillRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\'\n\x04wait\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"-\n\x0fReadKillRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\"V\n\x10ListKillsRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0b\n\x03\x61ll\x18\x02 \x01(\x08\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"S\n\x11ListKillsResponse\x12%\n\x05kills\x18\x01 \x03(\x0b\x32\x16.authz.control.v1.Kill\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"5\n\x11WatchKillsRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x03\"E\n\x0c\x43onfirmation\x12\x0f\n\x07sidecar\x18\x01 \x01(\t\x12\x18\n\x10\x61pplied_sequence\x18\x02 \x01(\x03\x12\n\n\x02ms\x18\x03 \x01(\x01\"y\n\x0bKillReceipt\x12$\n\x04kill\x18\x01 \x01(\x0b\x32\x16.authz.control.v1.Kill\x12\x31\n\tconfirmed\x18\x02 \x03(\x0b\x32\x1e.authz.control.v1.Confirmation\x12\x11\n\tunreached\x18\x03 \x03(\t*\xce\x02\n\tScopeKind\x12\x1a\n\x16SCOPE_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10SCOPE_KIND_AGENT\x10\x01\x12\x16\n\x12SCOPE_KIND_SESSION\x10\x02\x12\x14\n\x10SCOPE_KIND_TOKEN\x10\x03\x12\x16\n\x12SCOPE_KIND_SUBTREE\x10\x04\x12\x17\n\x13SCOPE_KIND_OVERRIDE\x10\x05\x12\x13\n\x0fSCOPE_KIND_TOOL\x10\x06\x12\x19\n\x15SCOPE_KIND_CAPABILITY\x10\x07\x12\x18\n\x14SCOPE_KIND_CONNECTOR\x10\x08\x12\x1a\n\x16SCOPE_KIND_DESTINATION\x10\t\x12\x1c\n\x18SCOPE_KIND_MEMORY_WRITES\x10\n\x12\x15\n\x11SCOPE_KIND_TENANT\x10\x0b\x12\x15\n\x11SCOPE_KIND_GLOBAL\x10\x0c*\xd7\x01\n\tKillState\x12\x1a\n\x16KILL_STATE_UNSPECIFIED\x10\x00\x12$\n KILL_STATE_AWAITING_CONFIRMATION\x10\x01\x12\x17\n\x13KILL_STATE_IN_FORCE\x10\x02\x12)\n%KILL_STATE_AWAITING_LIFT_CONFIRMATION\x10\x03\x12\x15\n\x11KILL_STATE_LIFTED\x10\x04\x12\x16\n\x12KILL_STATE_EXPIRED\x10\x05\x12\x15\n\x11KILL_STATE_LAPSED\x10\x06\x32\xe5\x03\n\x05Kills\x12P\n\nCreateKill\x12#.authz.control.v1.CreateKillRequest\x1a\x1d.authz.control.v1.KillReceipt\x12R\n\x0b\x43onfirmKill\x12$.authz.control.v1.ConfirmKillRequest\x1a\x1d.authz.control.v1.KillReceipt\x12L\n\x08LiftKill\x12!.authz.control.v1.LiftKillRequest\x1a\x1d.authz.control.v1.KillReceipt\x12\x45\n\x08ReadKill\x12!.authz.control.v1.ReadKillRequest\x1a\x16.authz.control.v1.Kill\x12T\n\tListKills\x12\".authz.control.v1.ListKillsRequest\x1a#.authz.control.v1.ListKillsResponse\x12K\n\nWatchKills\x12#.authz.control.v1.WatchKillsRequest\x1a\x16.authz.control.v1.Kill0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x61uthz/control/v1/kills.proto\x12\x10\x61uthz.control.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"Q\n\x05Scope\x12)\n\x04kind\x18\x01 \x01(\x0e\x32\x1b.authz.control.v1.ScopeKind\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\r\n\x05value\x18\x03 \x01(\t\"\xa5\x03\n\x04Kill\x12\n\n\x02id\x18\x01 \x01(\t\x12&\n\x05scope\x18\x02 \x01(\x0b\x32\x17.authz.control.v1.Scope\x12*\n\x05state\x18\x03 \x01(\x0e\x32\x1b.authz.control.v1.KillState\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x10\n\x08incident\x18\x05 \x01(\t\x12\x12\n\ncreated_by\x18\x06 \x01(\t\x12.\n\ncreated_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nexpires_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0c\x63onfirmed_by\x18\t \x01(\t\x12\x11\n\tlifted_by\x18\n \x01(\t\x12-\n\tlifted_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0blift_reason\x18\x0c \x01(\t\x12\x10\n\x08sequence\x18\r \x01(\x03\x12\r\n\x05\x65poch\x18\x0e \x01(\x03\x12\x19\n\x11lift_confirmed_by\x18\x0f \x01(\t\"\xce\x01\n\x11\x43reateKillRequest\x12&\n\x05scope\x18\x01 \x01(\x0b\x32\x17.authz.control.v1.Scope\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12-\n\nexpires_in\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08incident\x18\x04 \x01(\t\x12\'\n\x04wait\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x17\n\x0fidempotency_key\x18\x06 \x01(\t\"Y\n\x12\x43onfirmKillRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\'\n\x04wait\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"f\n\x0fLiftKillRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\'\n\x04wait\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"-\n\x0fReadKillRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\"V\n\x10ListKillsRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0b\n\x03\x61ll\x18\x02 \x01(\x08\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"S\n\x11ListKillsResponse\x12%\n\x05kills\x18\x01 \x03(\x0b\x32\x16.authz.control.v1.Kill\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"5\n\x11WatchKillsRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x03\"E\n\x0c\x43onfirmation\x12\x0f\n\x07sidecar\x18\x01 \x01(\t\x12\x18\n\x10\x61pplied_sequence\x18\x02 \x01(\x03\x12\n\n\x02ms\x18\x03 \x01(\x01\"\x88\x01\n\x0bKillReceipt\x12$\n\x04kill\x18\x01 \x01(\x0b\x32\x16.authz.control.v1.Kill\x12\x31\n\tconfirmed\x18\x02 \x03(\x0b\x32\x1e.authz.control.v1.Confirmation\x12\x11\n\tunreached\x18\x03 \x03(\t\x12\r\n\x05redis\x18\x04 \x01(\t*\xce\x02\n\tScopeKind\x12\x1a\n\x16SCOPE_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10SCOPE_KIND_AGENT\x10\x01\x12\x16\n\x12SCOPE_KIND_SESSION\x10\x02\x12\x14\n\x10SCOPE_KIND_TOKEN\x10\x03\x12\x16\n\x12SCOPE_KIND_SUBTREE\x10\x04\x12\x17\n\x13SCOPE_KIND_OVERRIDE\x10\x05\x12\x13\n\x0fSCOPE_KIND_TOOL\x10\x06\x12\x19\n\x15SCOPE_KIND_CAPABILITY\x10\x07\x12\x18\n\x14SCOPE_KIND_CONNECTOR\x10\x08\x12\x1a\n\x16SCOPE_KIND_DESTINATION\x10\t\x12\x1c\n\x18SCOPE_KIND_MEMORY_WRITES\x10\n\x12\x15\n\x11SCOPE_KIND_TENANT\x10\x0b\x12\x15\n\x11SCOPE_KIND_GLOBAL\x10\x0c*\xd7\x01\n\tKillState\x12\x1a\n\x16KILL_STATE_UNSPECIFIED\x10\x00\x12$\n KILL_STATE_AWAITING_CONFIRMATION\x10\x01\x12\x17\n\x13KILL_STATE_IN_FORCE\x10\x02\x12)\n%KILL_STATE_AWAITING_LIFT_CONFIRMATION\x10\x03\x12\x15\n\x11KILL_STATE_LIFTED\x10\x04\x12\x16\n\x12KILL_STATE_EXPIRED\x10\x05\x12\x15\n\x11KILL_STATE_LAPSED\x10\x06\x32\xe5\x03\n\x05Kills\x12P\n\nCreateKill\x12#.authz.control.v1.CreateKillRequest\x1a\x1d.authz.control.v1.KillReceipt\x12R\n\x0b\x43onfirmKill\x12$.authz.control.v1.ConfirmKillRequest\x1a\x1d.authz.control.v1.KillReceipt\x12L\n\x08LiftKill\x12!.authz.control.v1.LiftKillRequest\x1a\x1d.authz.control.v1.KillReceipt\x12\x45\n\x08ReadKill\x12!.authz.control.v1.ReadKillRequest\x1a\x16.authz.control.v1.Kill\x12T\n\tListKills\x12\".authz.control.v1.ListKillsRequest\x1a#.authz.control.v1.ListKillsResponse\x12K\n\nWatchKills\x12#.authz.control.v1.WatchKillsRequest\x1a\x16.authz.control.v1.Kill0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'authz.control.v1.kills_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SCOPEKIND']._serialized_start=1469
-  _globals['_SCOPEKIND']._serialized_end=1803
-  _globals['_KILLSTATE']._serialized_start=1806
-  _globals['_KILLSTATE']._serialized_end=2021
+  _globals['_SCOPEKIND']._serialized_start=1512
+  _globals['_SCOPEKIND']._serialized_end=1846
+  _globals['_KILLSTATE']._serialized_start=1849
+  _globals['_KILLSTATE']._serialized_end=2064
   _globals['_SCOPE']._serialized_start=115
   _globals['_SCOPE']._serialized_end=196
   _globals['_KILL']._serialized_start=199
-  _globals['_KILL']._serialized_end=593
-  _globals['_CREATEKILLREQUEST']._serialized_start=596
-  _globals['_CREATEKILLREQUEST']._serialized_end=802
-  _globals['_CONFIRMKILLREQUEST']._serialized_start=804
-  _globals['_CONFIRMKILLREQUEST']._serialized_end=893
-  _globals['_LIFTKILLREQUEST']._serialized_start=895
-  _globals['_LIFTKILLREQUEST']._serialized_end=997
-  _globals['_READKILLREQUEST']._serialized_start=999
-  _globals['_READKILLREQUEST']._serialized_end=1044
-  _globals['_LISTKILLSREQUEST']._serialized_start=1046
-  _globals['_LISTKILLSREQUEST']._serialized_end=1132
-  _globals['_LISTKILLSRESPONSE']._serialized_start=1134
-  _globals['_LISTKILLSRESPONSE']._serialized_end=1217
-  _globals['_WATCHKILLSREQUEST']._serialized_start=1219
-  _globals['_WATCHKILLSREQUEST']._serialized_end=1272
-  _globals['_CONFIRMATION']._serialized_start=1274
-  _globals['_CONFIRMATION']._serialized_end=1343
-  _globals['_KILLRECEIPT']._serialized_start=1345
-  _globals['_KILLRECEIPT']._serialized_end=1466
-  _globals['_KILLS']._serialized_start=2024
-  _globals['_KILLS']._serialized_end=2509
+  _globals['_KILL']._serialized_end=620
+  _globals['_CREATEKILLREQUEST']._serialized_start=623
+  _globals['_CREATEKILLREQUEST']._serialized_end=829
+  _globals['_CONFIRMKILLREQUEST']._serialized_start=831
+  _globals['_CONFIRMKILLREQUEST']._serialized_end=920
+  _globals['_LIFTKILLREQUEST']._serialized_start=922
+  _globals['_LIFTKILLREQUEST']._serialized_end=1024
+  _globals['_READKILLREQUEST']._serialized_start=1026
+  _globals['_READKILLREQUEST']._serialized_end=1071
+  _globals['_LISTKILLSREQUEST']._serialized_start=1073
+  _globals['_LISTKILLSREQUEST']._serialized_end=1159
+  _globals['_LISTKILLSRESPONSE']._serialized_start=1161
+  _globals['_LISTKILLSRESPONSE']._serialized_end=1244
+  _globals['_WATCHKILLSREQUEST']._serialized_start=1246
+  _globals['_WATCHKILLSREQUEST']._serialized_end=1299
+  _globals['_CONFIRMATION']._serialized_start=1301
+  _globals['_CONFIRMATION']._serialized_end=1370
+  _globals['_KILLRECEIPT']._serialized_start=1373
+  _globals['_KILLRECEIPT']._serialized_end=1509
+  _globals['_KILLS']._serialized_start=2067
+  _globals['_KILLS']._serialized_end=2552
 # @@protoc_insertion_point(module_scope)

@@ -68,7 +68,7 @@ class Scope(_message.Message):
     def __init__(self, kind: _Optional[_Union[ScopeKind, str]] = ..., tenant: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
 
 class Kill(_message.Message):
-    __slots__ = ("id", "scope", "state", "reason", "incident", "created_by", "created_at", "expires_at", "confirmed_by", "lifted_by", "lifted_at", "lift_reason", "sequence", "epoch")
+    __slots__ = ("id", "scope", "state", "reason", "incident", "created_by", "created_at", "expires_at", "confirmed_by", "lifted_by", "lifted_at", "lift_reason", "sequence", "epoch", "lift_confirmed_by")
     ID_FIELD_NUMBER: _ClassVar[int]
     SCOPE_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
@@ -83,6 +83,7 @@ class Kill(_message.Message):
     LIFT_REASON_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
+    LIFT_CONFIRMED_BY_FIELD_NUMBER: _ClassVar[int]
     id: str
     scope: Scope
     state: KillState
@@ -97,7 +98,8 @@ class Kill(_message.Message):
     lift_reason: str
     sequence: int
     epoch: int
-    def __init__(self, id: _Optional[str] = ..., scope: _Optional[_Union[Scope, _Mapping]] = ..., state: _Optional[_Union[KillState, str]] = ..., reason: _Optional[str] = ..., incident: _Optional[str] = ..., created_by: _Optional[str] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., confirmed_by: _Optional[str] = ..., lifted_by: _Optional[str] = ..., lifted_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., lift_reason: _Optional[str] = ..., sequence: _Optional[int] = ..., epoch: _Optional[int] = ...) -> None: ...
+    lift_confirmed_by: str
+    def __init__(self, id: _Optional[str] = ..., scope: _Optional[_Union[Scope, _Mapping]] = ..., state: _Optional[_Union[KillState, str]] = ..., reason: _Optional[str] = ..., incident: _Optional[str] = ..., created_by: _Optional[str] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., confirmed_by: _Optional[str] = ..., lifted_by: _Optional[str] = ..., lifted_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., lift_reason: _Optional[str] = ..., sequence: _Optional[int] = ..., epoch: _Optional[int] = ..., lift_confirmed_by: _Optional[str] = ...) -> None: ...
 
 class CreateKillRequest(_message.Message):
     __slots__ = ("scope", "reason", "expires_in", "incident", "wait", "idempotency_key")
@@ -184,11 +186,13 @@ class Confirmation(_message.Message):
     def __init__(self, sidecar: _Optional[str] = ..., applied_sequence: _Optional[int] = ..., ms: _Optional[float] = ...) -> None: ...
 
 class KillReceipt(_message.Message):
-    __slots__ = ("kill", "confirmed", "unreached")
+    __slots__ = ("kill", "confirmed", "unreached", "redis")
     KILL_FIELD_NUMBER: _ClassVar[int]
     CONFIRMED_FIELD_NUMBER: _ClassVar[int]
     UNREACHED_FIELD_NUMBER: _ClassVar[int]
+    REDIS_FIELD_NUMBER: _ClassVar[int]
     kill: Kill
     confirmed: _containers.RepeatedCompositeFieldContainer[Confirmation]
     unreached: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, kill: _Optional[_Union[Kill, _Mapping]] = ..., confirmed: _Optional[_Iterable[_Union[Confirmation, _Mapping]]] = ..., unreached: _Optional[_Iterable[str]] = ...) -> None: ...
+    redis: str
+    def __init__(self, kill: _Optional[_Union[Kill, _Mapping]] = ..., confirmed: _Optional[_Iterable[_Union[Confirmation, _Mapping]]] = ..., unreached: _Optional[_Iterable[str]] = ..., redis: _Optional[str] = ...) -> None: ...

@@ -1,0 +1,256 @@
+"""Kills over the API: asked for, confirmed, lifted, read, and waited for until every sidecar has them.
+
+Decides what a request means, whether its signers may sign, and when it is answered: once the ledger has it, and where
+the caller waits, once every sidecar that is alive has said that it applied it; the others are named. Must never answer
+before the commit, nor say that a sidecar was reached that did not say so itself.
+
+Trusts the dispatcher: the caller may read or kill in the tenant that the request names.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from typing import TYPE_CHECKING, Final
+
+from sqlalchemy.exc import IntegrityError
+
+from authz import reasons
+from authz._gen.authz.control.v1 import kills_pb2 as pb
+from authz.control import kill_messages
+from authz.control.callers import Permission
+from authz.control.refusals import Code, RefusedError
+from authz.errors import InvalidRequestError
+from authz.reasons import CONTROL_REQUEST
+from authz.revocation import publication_sql
+from authz.revocation.guard import KillRecord, KillState, Signer
+from authz.revocation.kills_sql import Repeat
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from sqlalchemy import Connection
+
+    from authz.clock import Clock
+    from authz.control.callers import Caller
+    from authz.database import Database
+    from authz.revocation.guard import Guard, Hit
+    from authz.revocation.kills_sql import KillBook
+    from authz.revocation.ledger_sql import Ledger
+    from authz.revocation.reports_sql import Reports
+    from authz.revocation.scopes import Scope
+
+POLL_S: Final = 0.01
+WATCH_S: Final = 0.1
+MAX_WAIT_S: Final = 60.0
+PAGE: Final = 50
+MAX_PAGE: Final = 500
+MAX_INCIDENT: Final = 256
+MAX_KEY: Final = 128
+_NS: Final = 1_000_000_000
+
+_CODES: Final = {
+    reasons.KILL_SCOPE: Code.INVALID_ARGUMENT,
+    reasons.KILL_REASON: Code.INVALID_ARGUMENT,
+    reasons.KILL_AUTOMATIC: Code.PERMISSION_DENIED,
+    reasons.KILL_SAME_SIGNER: Code.FAILED_PRECONDITION,
+    reasons.KILL_LAPSED: Code.FAILED_PRECONDITION,
+    reasons.KILL_STATE: Code.FAILED_PRECONDITION,
+    reasons.KILL_UNKNOWN: Code.NOT_FOUND,
+    reasons.KILL_QUOTA: Code.RESOURCE_EXHAUSTED,
+    reasons.KILL_REPEATED: Code.ALREADY_EXISTS,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stores:
+    """Where kills stand, and what is known of who has them."""
+
+    database: Database
+    ledger: Ledger
+    book: KillBook
+    reports: Reports
+
+
+class KillsService:
+    """`authz.control.v1.Kills`.
+
+    Args:
+        hit: how many of a tenant's active agents a scope stops.
+        followers: ids of the sidecars that follow a stream.
+        new_id: of a kill.
+    """
+
+    def __init__(
+        self,
+        stores: Stores,
+        guard: Guard,
+        *,
+        hit: Callable[[Connection, Scope], Hit],
+        followers: Callable[[str], Iterable[str]],
+        clock: Clock,
+        new_id: Callable[[], str],
+    ) -> None:
+        self._database = stores.database
+        self._ledger = stores.ledger
+        self._book = stores.book
+        self._reports = stores.reports
+        self._guard = guard
+        self._hit = hit
+        self._followers = followers
+        self._monotonic_ns = clock.monotonic_ns
+        self._new_id = new_id
+
+    def create_kill(self, request: pb.CreateKillRequest, caller: Caller) -> pb.KillReceipt:
+        """Put a kill in the ledger, or let it await its second signer."""
+        with _refusals():
+            scope = kill_messages.scope_of(request.scope)
+        asked = KillRecord(
+            id=f"kill-{self._new_id()[:16]}",
+            scope=scope,
+            is_guarded=False,
+            reason=request.reason,
+            incident=_short(request.incident, MAX_INCIDENT, "incident"),
+            expires_in_ns=_life_ns(request),
+            created_by=caller.id,
+            created_at_ns=0,
+        )
+        repeat = _repeat(asked, _short(request.idempotency_key, MAX_KEY, "idempotency_key"))
+        try:
+            kill = self._create(asked, caller, repeat)
+        except IntegrityError:
+            if repeat is None:
+                raise
+            kill = self._create(asked, caller, repeat)  # the same request came first by a moment: now it is there
+        return self._receipt(kill, request.wait.ToNanoseconds() / _NS, caller)
+
+    def confirm_kill(self, request: pb.ConfirmKillRequest, caller: Caller) -> pb.KillReceipt:
+        """The second signer's word."""
+        with _refusals(), self._database.write() as connection:
+            kill = self._book.confirm(connection, request.tenant, request.id, _signer(caller))
+        return self._receipt(kill, request.wait.ToNanoseconds() / _NS, caller)
+
+    def lift_kill(self, request: pb.LiftKillRequest, caller: Caller) -> pb.KillReceipt:
+        """End a kill, or let its lift await the second signer."""
+        with _refusals(), self._database.write() as connection:
+            if self._book.read(connection, request.tenant, request.id).is_guarded:
+                caller.require(Permission.SIGN, request.tenant)
+            kill = self._book.lift(connection, request.tenant, request.id, _signer(caller), request.reason)
+        return self._receipt(kill, request.wait.ToNanoseconds() / _NS, caller)
+
+    def read_kill(self, request: pb.ReadKillRequest, _caller: Caller) -> pb.Kill:
+        """One kill."""
+        with _refusals(), self._database.read() as connection:
+            kill = self._book.read(connection, request.tenant, request.id)
+            return kill_messages.message(kill, self._database.now_ns(connection))
+
+    def list_kills(self, request: pb.ListKillsRequest, _caller: Caller) -> pb.ListKillsResponse:
+        """A page of a tenant's kills, newest first."""
+        size = request.page_size or PAGE
+        if not 0 < size <= MAX_PAGE:
+            raise _wrong(f"page_size is not 1 to {MAX_PAGE}")
+        before = kill_messages.place_of(request.page_token)
+        with self._database.read() as connection:
+            page = self._book.page(connection, request.tenant, limit=size, is_over=request.all, before=before)
+            now_ns = self._database.now_ns(connection)
+        token = kill_messages.token(page[-1]) if len(page) == size else ""
+        return pb.ListKillsResponse(kills=[kill_messages.message(kill, now_ns) for kill in page], next_page_token=token)
+
+    def watch_kills(self, request: pb.WatchKillsRequest, caller: Caller) -> Iterator[pb.Kill]:
+        """Each kill as an entry of the ledger changes it, until nobody listens any more."""
+        after = request.sequence
+        while True:
+            with self._database.read() as connection:
+                lines = self._ledger.lines(connection, request.tenant, after, MAX_PAGE)
+                changed = self._book.entered(connection, request.tenant, [line.document for line in lines])
+                now_ns = self._database.now_ns(connection)
+            for kill in changed:
+                yield kill_messages.message(kill, now_ns)
+            after = lines[-1].sequence if lines else after
+            if len(lines) < MAX_PAGE and not caller.stays(WATCH_S):
+                return
+
+    def _create(self, asked: KillRecord, caller: Caller, repeat: Repeat | None) -> KillRecord:
+        with _refusals(), self._database.write() as connection:
+            if repeat is not None and (earlier := self._book.earlier(connection, caller.id, repeat)):
+                return earlier
+            is_guarded = self._guard.guards(asked.scope, self._hit(connection, asked.scope))
+            if is_guarded:
+                caller.require(Permission.SIGN, asked.scope.tenant)
+            asked = replace(asked, is_guarded=is_guarded, created_at_ns=self._database.now_ns(connection))
+            return self._book.create(connection, asked, _signer(caller), repeat)
+
+    def _receipt(self, kill: KillRecord, wait_s: float, caller: Caller) -> pb.KillReceipt:
+        """What became of it, once it has reached everybody or `wait_s` is over."""
+        self._ledger.wake()
+        with self._database.read() as connection:
+            committed_ns = self._database.now_ns(connection)
+        receipt = pb.KillReceipt(kill=kill_messages.message(kill, committed_ns))
+        if kill.sequence and receipt.kill.state != kill_messages.STATES[KillState.AWAITING_LIFT_CONFIRMATION]:
+            self._await(kill, receipt, committed_ns, min(max(wait_s, 0.0), MAX_WAIT_S), caller)
+        with self._database.read() as connection:
+            receipt.redis = publication_sql.read(connection).state
+        return receipt
+
+    def _await(
+        self, kill: KillRecord, receipt: pb.KillReceipt, committed_ns: int, wait_s: float, caller: Caller
+    ) -> None:
+        """Fill in who has it and who has not. Who was not heard lately is not waited for."""
+        followers = set(self._followers(kill.scope.stream))
+        until_ns = self._monotonic_ns() + int(wait_s * _NS)
+        first_seen: dict[str, pb.Confirmation] = {}
+        while True:
+            with self._database.read() as connection:
+                heard = self._reports.of(connection, kill.scope.stream)
+            for sidecar in followers & heard.keys() - first_seen.keys():
+                report = heard[sidecar]
+                if report.has(kill.epoch, kill.sequence):
+                    ms = max(0, report.applied_ns - committed_ns) / 1_000_000
+                    first_seen[sidecar] = pb.Confirmation(sidecar=sidecar, applied_sequence=report.sequence, ms=ms)
+            is_over = self._monotonic_ns() >= until_ns or first_seen.keys() >= followers & heard.keys()
+            if is_over or not caller.stays(POLL_S):
+                break
+        receipt.confirmed.extend(first_seen[sidecar] for sidecar in sorted(first_seen))
+        receipt.unreached.extend(sorted(followers - first_seen.keys()))
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """The room's refusals, as the API says them."""
+    try:
+        yield
+    except InvalidRequestError as error:
+        raise RefusedError(_CODES[error.reason], error.reason, error.detail) from None
+
+
+def _signer(caller: Caller) -> Signer:
+    return Signer(operator=caller.id, is_automatic=caller.automatic)
+
+
+def _life_ns(request: pb.CreateKillRequest) -> int:
+    if not request.HasField("expires_in"):
+        return 0
+    life_ns = request.expires_in.ToNanoseconds()
+    if life_ns <= 0:
+        raise _wrong("expires_in is not a time to come")
+    return int(life_ns)
+
+
+def _short(text: str, most: int, name: str) -> str:
+    if len(text) > most or not text.isprintable():
+        raise _wrong(f"{name} is over {most} characters, or not printable")
+    return text
+
+
+def _repeat(asked: KillRecord, key: str) -> Repeat | None:
+    if not key:
+        return None
+    scope = asked.scope
+    said = [scope.kind, scope.tenant, scope.value, asked.reason, asked.incident, asked.expires_in_ns]
+    return Repeat(key=key, digest=sha256(json.dumps(said).encode()).hexdigest())
+
+
+def _wrong(detail: str) -> RefusedError:
+    return RefusedError(Code.INVALID_ARGUMENT, CONTROL_REQUEST, detail)
