@@ -16,8 +16,11 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from authz.config import KIB, Limits
 from authz.control.callers import ALL_TENANTS
 from authz.control.refusals import Code, RefusedError
+from authz.errors import InvalidRequestError
+from authz.protocol import strict_json
 from authz.reasons import CONTROL_REQUEST
 
 if TYPE_CHECKING:
@@ -29,10 +32,13 @@ MAX_TENANT_BYTES: Final = 256
 MAX_SPAN_S: Final = 10 * 366 * 24 * 3600
 MAX_INSTANT_S: Final = 2**33
 """In the year 2242: nanoseconds still fit 64 bits."""
-MAX_NESTING: Final = 32
+MAX_BODY_BYTES: Final = 1024 * KIB
 
-# NUL is no text in PostgreSQL, and none of these is one in a name or a sentence.
-_CONTROL: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f]")
+# NUL is no text in PostgreSQL, and none of these is one in a name; a sentence or a document may have lines.
+_CONTROL: Final = re.compile("[\x00-\x1f\x7f]")
+_WITH_LINES: Final = frozenset({"reason", "purpose", "public_jwk"})
+_LINES: Final = str.maketrans("\t\r\n", "   ")
+_LIMITS: Final = Limits(max_body_bytes=MAX_BODY_BYTES)
 _NS: Final = 1_000_000_000
 _M = TypeVar("_M", bound=Message)
 
@@ -78,14 +84,18 @@ class Json:
     @staticmethod
     def read(body: bytes, message: type[_M]) -> _M:
         """See `Form`."""
+        try:
+            document = strict_json.parse(body, _LIMITS).value
+        except InvalidRequestError as error:
+            raise RefusedError(Code.INVALID_ARGUMENT, error.reason) from None
+        if not isinstance(document, dict):
+            raise _malformed("not a JSON object")
         parsed = message()
         try:
-            json_format.Parse(body.decode(), parsed, max_recursion_depth=MAX_NESTING)
-        except (json_format.ParseError, ValueError, TypeError, RecursionError, OverflowError, AttributeError):
+            json_format.ParseDict(document, parsed)
+        except (json_format.ParseError, ValueError, TypeError, OverflowError, AttributeError):
             # Its messages repeat the caller's values.
-            raise _malformed(
-                "not this method's request in proto3 JSON: unknown, repeated or ill-typed fields"
-            ) from None
+            raise _malformed("fields that are unknown, ill-typed or given twice") from None
         _require_plain(parsed)
         return parsed
 
@@ -129,7 +139,7 @@ def _values(message: Message) -> Iterator[tuple[FieldDescriptor, Any]]:
 
 
 def _require_text(value: str, name: str, where: str) -> None:
-    if _CONTROL.search(value):
+    if _CONTROL.search(value.translate(_LINES) if name in _WITH_LINES else value):
         raise _malformed(f"`{where}` holds a control character")
     # `*` in a request would be taken for every tenant by whoever compares it with a grant; grants alone may say it.
     is_tenant = name in {"tenant", "tenants", "stream"} and not where.endswith("grants.tenant")

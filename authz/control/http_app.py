@@ -24,16 +24,17 @@ from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
+from authz.config import KIB
 from authz.control.authentication import Presented
 from authz.control.dispatcher import Asked
-from authz.control.forms import Json
+from authz.control.forms import MAX_BODY_BYTES, Json
 from authz.control.grpc_server import status_of
 from authz.control.permissions import PACKAGE
 from authz.control.refusals import Code, RefusedError
 from authz.reasons import CONTROL_METHOD, CONTROL_REQUEST, CONTROL_STREAM
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 
     from starlette.requests import Request
     from starlette.routing import BaseRoute
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 
     from authz.control.dispatcher import Dispatcher
 
-MAX_BODY_BYTES: Final = 1024 * 1024
+MAX_HEAD_BYTES: Final = 16 * KIB
 BODY_S: Final = 10.0
 """Longest wait for a whole body."""
 CALL_S: Final = 60.0
@@ -101,7 +102,7 @@ def http_app(
         exception_handlers={404: _no_such_path, 405: _no_such_path},
     )
     app.router.redirect_slashes = False  # a path is one path
-    return BoundedBodies(app)
+    return Bounded(app)
 
 
 class _Calls:
@@ -136,14 +137,27 @@ class _Calls:
         return Response(answer, headers=_HEADERS | {"content-type": JSON})
 
     def _streamed(self, asked: Asked, gone: threading.Event) -> Response:
-        async def frames() -> Any:  # noqa: ANN401 - an async iterator of bytes
+        async def frames() -> AsyncIterator[bytes]:
             try:
                 async for frame in iterate_in_threadpool(_frames(self._dispatcher, asked)):
                     yield frame
             finally:
                 gone.set()
 
-        return StreamingResponse(frames(), headers=_HEADERS | {"content-type": STREAM})
+        return _Stream(gone, frames(), headers=_HEADERS | {"content-type": STREAM})
+
+
+class _Stream(StreamingResponse):
+    """A stream that tells its method when the client hangs up: a thread that waits cannot be cancelled."""
+
+    def __init__(self, gone: threading.Event, content: AsyncIterator[bytes], headers: Mapping[str, str]) -> None:
+        super().__init__(content, headers=headers)
+        self._gone = gone
+
+    async def listen_for_disconnect(self, receive: Receive) -> None:
+        """See `StreamingResponse`."""
+        await super().listen_for_disconnect(receive)
+        self._gone.set()
 
 
 def _frames(dispatcher: Dispatcher, asked: Asked) -> Iterator[bytes]:
@@ -213,19 +227,24 @@ async def _no_such_path(_request: Request, _raised: Exception) -> Response:
     return _json(404, _error(RefusedError(Code.UNIMPLEMENTED, CONTROL_METHOD)))
 
 
-class BoundedBodies:
-    """Reads each body whole before the app sees the request: none is larger than the limit, none takes for ever."""
+class Bounded:
+    """Reads each request whole before the app sees it: none is larger than the limits, none takes for ever."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, body_s: float = BODY_S) -> None:
         self._app = app
+        self._body_s = body_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        if len(scope["raw_path"]) + sum(len(name) + len(value) for name, value in scope["headers"]) > MAX_HEAD_BYTES:
+            refusal = {"code": Code.RESOURCE_EXHAUSTED.word, "message": f"the head is over {MAX_HEAD_BYTES} bytes"}
+            await _json(431, refusal, {"connection": "close"})(scope, receive, send)
+            return
         try:
-            body = await asyncio.wait_for(_whole(receive), BODY_S)
+            body = await asyncio.wait_for(_whole(receive), self._body_s)
         except TimeoutError:
             await _json(408, {"code": Code.DEADLINE_EXCEEDED.word, "message": "the body came too slowly"})(
                 scope, receive, send

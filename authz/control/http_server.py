@@ -9,8 +9,9 @@ from __future__ import annotations
 import logging
 import socket
 import threading
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
+import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -24,9 +25,10 @@ if TYPE_CHECKING:
 
     from authz.control.config import ServerTls
 
-HEAD_BYTES: Final = 16 * 1024
+HEAD_BYTES: Final = 64 * 1024
+"""Of a head that is not whole yet; the app bounds whole ones."""
 IDLE_S: Final = 10
-"""Between requests, and from a connection to the end of its first head."""
+"""Between requests, and from the first byte of a request's head to its last."""
 CONNECTIONS: Final = 512
 STARTED_S: Final = 10.0
 
@@ -39,7 +41,7 @@ class HttpServer:
         ProgramError: the address cannot be listened on.
     """
 
-    def __init__(self, address: str, app: ASGIApp, tls: ServerTls | None = None) -> None:
+    def __init__(self, address: str, app: ASGIApp, tls: ServerTls | None = None, *, idle_s: int = IDLE_S) -> None:
         if tls is None and not is_local(address):
             raise ConfigError(
                 f"plaintext on `{address}` would show operators' credentials to that network",
@@ -63,7 +65,7 @@ class HttpServer:
                 server_header=False,
                 proxy_headers=False,
                 limit_concurrency=CONNECTIONS,
-                timeout_keep_alive=IDLE_S,
+                timeout_keep_alive=idle_s,
                 timeout_graceful_shutdown=5,
                 h11_max_incomplete_event_size=HEAD_BYTES,
                 ssl_certfile=tls.certificate if tls else None,
@@ -95,29 +97,41 @@ class HttpServer:
 
 
 class _Protocol(H11Protocol):
-    """Hangs up on a connection whose first head does not come."""
+    """Hangs up on a connection whose request's head does not come whole: its base waits for it for ever."""
+
+    _awaiting_head: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as its base does
+        """See `asyncio.Protocol`."""
         super().connection_made(transport)
-        self._first_head = self.loop.call_later(IDLE_S, self._hang_up)
+        self._await_head()
+
+    def data_received(self, data: bytes) -> None:
+        """See `asyncio.Protocol`."""
+        super().data_received(data)
+        self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._first_head.cancel()
+        """See `asyncio.Protocol`."""
         super().connection_lost(exc)
+        self._stop_awaiting()
 
-    def _hang_up(self) -> None:
-        if self.scope is None:
-            self.transport.close()
+    def _await_head(self) -> None:
+        if self.conn.their_state is not h11.IDLE:
+            self._stop_awaiting()
+        elif self._awaiting_head is None:
+            self._awaiting_head = self.loop.call_later(self.timeout_keep_alive, self.transport.close)
+
+    def _stop_awaiting(self) -> None:
+        if self._awaiting_head is not None:
+            self._awaiting_head.cancel()
+            self._awaiting_head = None
 
 
 def _bound(address: str) -> socket.socket:
     host, _, port = address.rpartition(":")
     try:
-        found: list[Any] = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
-        family, kind, protocol, _, place = found[0]
-        bound = socket.socket(family, kind, protocol)
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind(place)
+        family, *_, place = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)[0]
+        return socket.create_server(place[:2], family=family)
     except (OSError, ValueError) as error:
         raise ProgramError(f"cannot listen on {address}", remedy=str(error)) from None
-    return bound
