@@ -327,7 +327,8 @@ class Decision:
     runs), and where a sanitize cannot be applied (it is denied). `http_status` and `rpc_code` say how a
     refusal is answered; `rpc_code` 0 means a plain HTTP problem document. `latency_us` has one entry for
     each step that ran. `input_json` and `result_json` are the bytes the engine read and wrote, kept for
-    the record so that nothing is serialised twice. `amends` is the id of a decision whose record says allow
+    the record so that nothing is serialised twice. `kills_stale` flags what was served although a kill of the
+    last seconds may have been missing. `amends` is the id of a decision whose record says allow
     although a denial was sent.
     """
 
@@ -354,6 +355,7 @@ class Decision:
     result_json: bytes = b""
     hidden: tuple[str, ...] = ()
     amends: str = ""
+    kills_stale: bool = False
     timestamp_ns: int = 0
     trace_id: str = ""
     span_id: str = ""

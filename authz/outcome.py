@@ -36,7 +36,8 @@ STREAM_METHODS: Final = ("stream/open", "session/delete")
 class Course:
     """What is known so far of one decision under way; refusals are made from it at any step.
 
-    `marked_ns` and `latency_us` time the steps; `kills_sequence` is the replica's at step 4.
+    `marked_ns` and `latency_us` time the steps; `kills_sequence` is the replica's at step 4, and
+    `kills_stale` says that a kill of the last seconds may have been missing there.
     """
 
     check: Check
@@ -54,6 +55,7 @@ class Course:
     input_json: bytes = b""
     result_json: bytes = b""
     kills_sequence: int = 0
+    kills_stale: bool = False
     behind_ext_proc: bool = False
     latency_us: dict[str, int] = field(default_factory=dict)
 
@@ -227,4 +229,5 @@ def _decision(
         span_id=random_hex()[:16],
         parent_span_id=trace.span_id,
         latency_us=course.latency_us,
+        kills_stale=course.kills_stale,
     )

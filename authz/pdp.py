@@ -194,6 +194,7 @@ class PolicyDecisionPoint:
         # 9. Obligations: one that cannot be met turns the outcome into deny.
         verdict = course.verdict = self._narrowed(course, course.verdict, facts)
         if course.principal is not None:
+            course.kills_stale = self._is_stale(course.principal, verdict)
             self._ports.budgets.plan(course.principal, verdict.charges)
         return outcome.judged(course, verdict)
 
@@ -208,6 +209,12 @@ class PolicyDecisionPoint:
         course.agent = kills.facts(course.principal)
         if course.agent is not None and course.call is not None:
             autonomy.admit(course.agent, course.call)
+
+    def _is_stale(self, principal: Principal, verdict: Verdict) -> bool:
+        """Whether what is let through may have been killed within the last seconds; what risks too much is refused."""
+        if verdict.effect is Effect.DENY and verdict.mode is Mode.BLOCK:
+            return False
+        return self._ports.kills.admit(principal, verdict.risk)
 
     def _narrowed(self, course: Course, verdict: Verdict, facts: Facts) -> Verdict:
         """What is left of the verdict once the registry, and kills of what the policy alone knows, are asked."""

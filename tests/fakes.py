@@ -18,6 +18,7 @@ from authz.pdp import PolicyDecisionPoint, Ports
 from authz.policy import agent_contract
 from authz.policy.activation import ActivePolicy
 from authz.reasons import POLICY_UNAVAILABLE
+from authz.revocation import freshness
 from authz.revocation.kills import Kill
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from authz.approvals.overrides import Overrides
     from authz.budgets.reservations import Budgets
     from authz.errors import DenialError
-    from authz.model import AgentFacts, Charge, Check, Decision, JsonObject, LocalAnswer
+    from authz.model import AgentFacts, Charge, Check, Decision, JsonObject, LocalAnswer, Risk
     from authz.policy.engine import Steps
 
 Json = dict[str, Any]
@@ -167,6 +168,7 @@ class FakeKills:
     capabilities: dict[str, Kill] = field(default_factory=dict)
     registry: dict[str, AgentFacts] = field(default_factory=dict)
     failure: DenialError | None = None
+    age_s: float = 0.0
 
     def kill(self, agent: str) -> None:
         self.sequence += 1
@@ -184,6 +186,9 @@ class FakeKills:
 
     def facts(self, principal: Principal) -> AgentFacts | None:
         return self.registry.get(principal.agent)
+
+    def admit(self, principal: Principal, risk: Risk) -> bool:
+        return freshness.admit(self.age_s, risk)
 
 
 @dataclass

@@ -101,6 +101,7 @@ ATTACKS: Final = {
     ),
     "D14": ("a stolen token that is bound to a key or certificate", "`TOKEN_BINDING`; so is a proof that is replayed"),
     "D15": ("a token for the tool; our token sent on to it", "`TOKEN_AUD`; `authorization` is removed"),
+    "E2": ("Redis frozen or cut off", "known within 2 s; stale rules apply; it recovers by itself"),
     "E3": ("a failover or a crash that loses what was acknowledged", "the ledger puts it back; none is lost"),
     "E4": ("a Redis that evicts when its memory is full", "refused, and said; sidecars ask the control plane"),
     "E5": ("a Redis that takes no more entries", "the kill stands, said loudly; it goes the direct way"),
@@ -118,6 +119,7 @@ ATTACKS: Final = {
     "E11": ("entries replayed, reordered or repeated", "the highest version wins; expiry in the ledger's time"),
     "E12": ("a kill that lands while a call is judged or answered", "`REVOKED`; open streams are cut"),
     "E13": ("a link to the source of kills that fails in any way", "no crash; it is tried again, and age counts on"),
+    "E14": ("a cold start without Redis", "without a journal not ready; with one, by the stale rules"),
     "F1": ("a bundle without a signature, or with its signature stripped", "`BUNDLE_UNSIGNED`; the active one stays"),
     "F2": (
         "an archive with other files, links, climbing paths, two readings, or a bomb",

@@ -92,6 +92,7 @@ class RecordWriter:
         fields = {
             "decision_id": decision.id,
             "amends": decision.amends,
+            "kills": "stale" if decision.kills_stale else None,
             "timestamp": rfc3339(decision.timestamp_ns),
             "args_digest": decision.call and self.args_digest(decision.call),
             "masked": masked,

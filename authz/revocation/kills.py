@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
-    from authz.model import AgentFacts, Principal, ToolCall
+    from authz.model import AgentFacts, Principal, Risk, ToolCall
 
 MEMORY_WRITES: Final = "memory-writes"
 """The kind of scope that stops an agent's calls with the capability `memory_write`, and no other."""
@@ -42,12 +42,23 @@ class Kills(Protocol):
         """The kill that covers this principal or call, if any.
 
         Raises:
-            UnavailableError: KILL_STALE when the replica is too old to answer.
+            UnavailableError: KILL_TENANT, the tenant's kills are not followed here.
         """
         ...
 
     def facts(self, principal: Principal) -> AgentFacts | None:
         """What the registry says of this principal's agent; None of one that it does not know."""
+        ...
+
+    def admit(self, principal: Principal, risk: Risk) -> bool:
+        """Whether what is known is new enough for a call of this risk (failure matrix §3).
+
+        Returns:
+            True where the decision must be flagged: a kill of the last seconds may be missing.
+
+        Raises:
+            UnavailableError: KILL_STALE.
+        """
         ...
 
 
@@ -64,3 +75,7 @@ class NoKills:
     def facts(self, principal: Principal) -> AgentFacts | None:  # noqa: ARG002 - the port's shape
         """No registry is known either."""
         return None
+
+    def admit(self, principal: Principal, risk: Risk) -> bool:  # noqa: ARG002 - the port's shape
+        """Nothing known is never too old; that nothing is known, every record says."""
+        return False

@@ -53,7 +53,7 @@ class Replica:
         now_ns: the ledger's time, as far as it is known; see `freshness`.
     """
 
-    def __init__(self, streams: Iterable[str], now_ns: Callable[[], int]) -> None:
+    def __init__(self, now_ns: Callable[[], int], streams: Iterable[str] = ()) -> None:
         self._states = {stream: StreamState() for stream in (PLATFORM, *streams)}
         self._now_ns = now_ns
         self.sequence = 0
@@ -73,18 +73,28 @@ class Replica:
         """How many kills stand, expired ones included."""
         return sum(map(len, self._states.values()))
 
-    def apply(self, batch: Batch) -> Place:
-        """Take a batch if it is the next one. One that overlaps what is known adds the rest of it."""
-        state = self._states[batch.stream]
-        if batch.epoch != state.epoch:
-            return Place.REGRESS if batch.epoch < state.epoch else Place.GAP
-        if batch.last <= state.sequence:
+    def follow(self, stream: str) -> None:
+        """Begin with a stream, of which nothing is known yet; one that is followed stays as it is."""
+        if stream not in self._states:
+            self._states = {**self._states, stream: StreamState()}
+
+    def place(self, batch: Batch) -> Place:
+        """Where the batch stands to what was applied. One that overlaps it is the next one."""
+        epoch, sequence = self.position(batch.stream)
+        if batch.epoch != epoch:
+            return Place.REGRESS if batch.epoch < epoch else Place.GAP
+        if batch.last <= sequence:
             return Place.OLD
-        if batch.first > state.sequence + 1:
-            return Place.GAP
-        state.apply(entry for entry in batch.entries if entry.sequence > state.sequence)
-        self.sequence += 1
-        return Place.NEXT
+        return Place.GAP if batch.first > sequence + 1 else Place.NEXT
+
+    def apply(self, batch: Batch) -> Place:
+        """Take a batch if it is the next one; of one that overlaps what is known, the rest."""
+        place = self.place(batch)
+        if place is Place.NEXT:
+            state = self._states[batch.stream]
+            state.apply(entry for entry in batch.entries if entry.sequence > state.sequence)
+            self.sequence += 1
+        return place
 
     def restore(self, snapshot: Snapshot, content: bytes) -> Place:
         """Put a snapshot in the place of what is known, unless it is older.

@@ -73,6 +73,10 @@ def test_an_allow_has_exactly_these_fields() -> None:
     assert record(decision()) == GOLDEN
 
 
+def test_what_was_served_on_stale_knowledge_of_kills_says_so() -> None:
+    assert record(replace(decision(), kills_stale=True)) == GOLDEN | {"kills": "stale"}
+
+
 @pytest.mark.parametrize(
     ("status", "effect", "enforced"),
     [

@@ -107,7 +107,7 @@ class Ledger:
 
 def replica(*ledgers: Ledger, now_ns: int = 0) -> Replica:
     """A replica of tenants acme and other that has applied these ledgers."""
-    following = Replica(["acme", "other"], lambda: now_ns)
+    following = Replica(lambda: now_ns, ["acme", "other"])
     for stream in following.streams:
         ledger = next((each for each in ledgers if each.stream == stream), Ledger(stream))
         assert following.restore(*ledger.snapshot()) is Place.NEXT
@@ -361,6 +361,7 @@ def test_each_change_moves_the_sequence() -> None:
 
 NAMES = ["a", "ab", "A", "a ", "a/b", "b", "\u0430", "a:b", "a\u00e9", "ae\u0301"]
 NAME = st.sampled_from(NAMES) | st.text(min_size=1, max_size=3).filter(str.isprintable)
+SERVER = NAME.map(lambda name: name.replace("/", "-"))
 CAPABILITIES = st.sampled_from(["memory_write", "payments", "a"])
 
 
@@ -371,7 +372,7 @@ def scope_of(draw: st.DrawFn, tenant: str) -> Scope:
     kind = draw(st.sampled_from([*shared, *own] if tenant else [*shared, "global"]))
     value = draw(NAME)
     if kind == "tool":
-        value = f"{value}/{draw(NAME)}"
+        value = f"{draw(SERVER)}/{draw(NAME)}"
     elif kind == "destination":
         value = draw(st.sampled_from(["a", "a:443", "b", "127.0.0.1"]))
     elif kind in ("tenant", "global"):
@@ -391,7 +392,7 @@ def callers(draw: st.DrawFn) -> tuple[Principal, ToolCall]:
         jti_sha256=scopes.token_digest(draw(NAME)),
     )
     tool = Tool(
-        server=draw(NAME),
+        server=draw(SERVER),
         name=draw(NAME),
         protocol=Protocol.MCP,
         method="tools/call",
