@@ -183,6 +183,47 @@ class Issuer(Group):
     """What an RSA key without `alg` verifies; a key has one algorithm."""
 
 
+class BundleSigners(Group):
+    """Who may sign which bundles; the first entry that fits one decides alone."""
+
+    keys: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Names of pinned keys."""
+    threshold: Annotated[int, Field(ge=1)] = 1
+    """How many different keys must have signed."""
+    bundle_id: str = ""
+    """Only this bundle; empty: any."""
+    path: str = ""
+    """Only from this path, with `*` within a segment; empty: any."""
+    tenants: tuple[str, ...] | None = None
+    """Tenants that these may sign for; None: any, and bundles for all."""
+
+
+class BundleFreshness(Group):
+    """Freshness statements: without a recent one nothing new is taken, so that a frozen mirror is noticed."""
+
+    keys: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Names of the pinned keys that may state what is newest."""
+    max_age_s: Annotated[float, Field(gt=0, le=31 * 86_400)] = 86_400.0
+    """Longest time since the statement was made."""
+
+
+class BundleTrust(Group):
+    """Keys that are pinned for the bundle archive. With them, nothing that is not signed is ever opened."""
+
+    keys: Annotated[dict[str, Path], Field(min_length=1)]
+    """Name to file: public keys in PEM, on P-256. The name is what a signature calls its key (`kid`)."""
+    signers: tuple[BundleSigners, ...] = ()
+    """Who may sign what; empty: any one pinned key but those of `freshness`."""
+    freshness: BundleFreshness | None = None
+    """Whether a recent statement must say that the bundle is the newest; None: not."""
+    scope: str = ""
+    """Exact `scope` of signatures, as OPA has it."""
+    tenants: tuple[str, ...] = ()
+    """Tenants served here, each of which the bundle must be for; empty: any."""
+    max_step: Annotated[int, Field(ge=1)] = 1_000_000
+    """How far a bundle's sequence may be ahead of the last one."""
+
+
 class Policy(Group):
     """Which policy answers, and how."""
 
@@ -202,6 +243,8 @@ class Policy(Group):
     """How often changed files are looked for; 0 never."""
     state: Path | None = None
     """Folder of what outlives a crash: the last good policy, and those that crashed the service; None keeps neither."""
+    trust: BundleTrust | None = None
+    """Keys pinned for the one archive in `paths`; None opens an archive without verifying it, and warns."""
     opa_url: str = ""
     """Ask an OPA server here instead of the engine inside (adapter of its own; slower)."""
     dry_run: bool = False
@@ -210,6 +253,11 @@ class Policy(Group):
     """opa-envoy-plugin's `skip-request-body-parse`. Contract `envoy` only."""
     proto_descriptor: Path | None = None
     """opa-envoy-plugin's `proto-descriptor`: the FileDescriptorSet to read gRPC bodies by. Contract `envoy` only."""
+
+    @property
+    def has_archive(self) -> bool:
+        """Whether a bundle archive is the policy."""
+        return any(path.name.endswith(".tar.gz") for path in self.paths)
 
     @property
     def rule(self) -> str:
@@ -348,6 +396,7 @@ class Config(Group):
                 "no token issuer is configured, so no caller could be known",
                 remedy="give --jwks, --issuer and --audience, --control, or `issuers:` in the file",
             )
+        self._verify_trust()
         if self.policy.dry_run and self.policy.contract != "envoy":
             raise ConfigError("policy.dry_run exists under contract `envoy` only", remedy="use `mode: flag` in policy")
         if self.revocation.source != "none":
@@ -362,6 +411,23 @@ class Config(Group):
                 remedy="raise limits.max_message_bytes",
             )
 
+    def _verify_trust(self) -> None:
+        policy = self.policy
+        if policy.trust is None:
+            return
+        if policy.opa_url or len(policy.paths) != 1 or not policy.has_archive:
+            raise ConfigError("policy.trust is about one bundle archive", remedy="give one .tar.gz in policy.paths")
+        if policy.state is None:
+            raise ConfigError(
+                "policy.trust needs policy.state: an older bundle would be new again after a restart",
+                remedy="set policy.state (--state) to a folder that outlives the service",
+            )
+        # Until the composition root hands the pins to the activation: a pin that nothing looks at would be a promise.
+        raise ConfigError(
+            "policy.trust: this release does not verify bundles in service yet",
+            remedy="verify the archive with `authz bundle verify` before it is put in place",
+        )
+
     def warnings(self) -> tuple[str, ...]:
         """What an operator should be told at every start."""
         told = {
@@ -369,6 +435,9 @@ class Config(Group):
                 self.listen.insecure_plaintext
             ),
             "policy.dry_run: what the policy denies is let through": self.policy.dry_run,
+            "policy.trust is not set: the bundle archive is not verified": (
+                self.policy.has_archive and self.policy.trust is None
+            ),
             "no record is kept: set audit.directory (--audit-dir)": self.audit.directory is None,
             "audit.sync is none: a power cut may lose the records of allowed calls": self.audit.sync == "none",
             "limits.jwks_refresh_s is over 600: destructive calls are denied between refreshes": (

@@ -129,8 +129,10 @@ def configuration() -> str:
 
 
 def _inner_groups(schema: dict[str, Any], group: str) -> list[str]:
+    """The groups within a group, each before what is within it."""
     fields = schema["$defs"][group]["properties"].values()
-    return [inner for field in fields for inner in _groups(field) if "properties" in schema["$defs"][inner]]
+    found = [inner for field in fields for inner in _groups(field) if "properties" in schema["$defs"][inner]]
+    return [each for inner in found for each in (inner, *_inner_groups(schema, inner))]
 
 
 def _groups(field: dict[str, Any]) -> list[str]:

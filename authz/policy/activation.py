@@ -1,11 +1,12 @@
 """Which policy revision answers now, and how a new one takes its place.
 
-Decides in two phases: a candidate is opened, its entrypoint prepared, and probed with a stranger's call;
-only then is one pointer swapped. A candidate that fails anywhere changes nothing: the active revision goes
-on, and the failure is kept for the probes. No call sees two revisions, because a decision takes the pointer
-once. Must never activate what it could not probe, nor open again what crashed this service (F15).
+Decides in two phases: a candidate is verified where keys are pinned, opened, its entrypoint prepared, probed with a
+stranger's call, and held to its golden deny set; only then is one pointer swapped. A candidate that fails anywhere
+changes nothing: the active revision goes on, and the failure is kept for the probes. No call sees two revisions,
+because a decision takes the pointer once. Must never activate what it could not probe, nor open again what crashed this
+service (F15) or failed here before (F12), nor answer from a bundle that has expired (F5).
 
-Trusts its engine adapter; where a bundle came from is verified before it gets here (a later issue).
+Trusts its engine adapter, and `admission` for where a bundle came from.
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ import logging
 import threading
 import weakref
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
-from authz.errors import BundleError, PolicyError, UnavailableError
+from authz.errors import BundleError, ConfigError, PolicyError, UnavailableError
 from authz.model import NO_REVISION, Check, Principal, Revision, Tool, ToolCall
 from authz.model import Protocol as Speaks
 from authz.policy.agent_input import NO_FACTS, input_document
 from authz.policy.golden import check_golden
+from authz.policy.sources import read_again
 from authz.reasons import POLICY_UNAVAILABLE, POLICY_UNDEFINED
 
 if TYPE_CHECKING:
@@ -29,8 +31,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from authz.model import Verdict
+    from authz.policy.admission import Admission, Admitted
     from authz.policy.engine import Engine, Policy, PolicySource, Query
     from authz.policy.last_good import LastGood
+    from authz.policy.trust import Verified
 
     Interpret = Callable[[bytes | None], Verdict]
 
@@ -64,6 +68,13 @@ class ActivePolicy:
     policy: Policy
 
 
+class _Serving(NamedTuple):
+    """The revision that answers, and what was verified of it where keys are pinned. One pointer, swapped at once."""
+
+    policy: ActivePolicy
+    verified: Verified | None
+
+
 class Policies(Protocol):
     """The pointer to the revision that answers now."""
 
@@ -88,6 +99,7 @@ class Activation:
         probe: the input of the first evaluation. None asks nothing: opa-envoy-plugin runs whatever compiles, and a
             policy that calls `http.send` must not do so before there is a call to judge.
         last_good: what outlives a crash; None keeps nothing.
+        admission: verifies candidates; None opens whatever it is given.
     """
 
     def __init__(
@@ -98,57 +110,104 @@ class Activation:
         *,
         probe: bytes | None = PROBE,
         last_good: LastGood | None = None,
+        admission: Admission | None = None,
     ) -> None:
         self._engine = engine
         self._entrypoint = entrypoint
         self._interpret = interpret
         self._probe = probe
         self._last_good = last_good
+        self._admission = admission
         self._turn = threading.Lock()
-        self._active: ActivePolicy | None = None
-        self._previous: ActivePolicy | None = None
+        self._serving: _Serving | None = None
+        self._previous: _Serving | None = None
+        self._failure: BundleError | None = None
         self.activated = self.refused = 0
-        self.last_failure: BundleError | None = None
-        """Why the configured policy is not the one that answers; None when it is."""
+
+    @property
+    def last_failure(self) -> BundleError | None:
+        """Why the configured policy is not the one that answers, or will not for long; None when all is well."""
+        verified = self._serving.verified if self._serving else None
+        return self._failure or (self._admission.standing(verified) if self._admission and verified else None)
 
     @property
     def revision(self) -> Revision:
-        """The active revision's identity."""
-        return self._active.revision if self._active else NO_REVISION
+        """The identity of the revision that answers; empty where none does."""
+        serving = self._serving
+        return serving.policy.revision if serving and not self._expired(serving) else NO_REVISION
 
     def active(self) -> ActivePolicy:
         """The active revision.
 
         Raises:
-            UnavailableError: POLICY_UNAVAILABLE when none was activated yet.
+            UnavailableError: POLICY_UNAVAILABLE when none was activated yet, or the one that was has expired.
         """
-        if self._active is None:
-            raise UnavailableError(POLICY_UNAVAILABLE, "no policy is active")
-        return self._active
+        serving = self._serving
+        if serving is None or self._expired(serving):
+            raise UnavailableError(POLICY_UNAVAILABLE, "the policy has expired" if serving else "no policy is active")
+        return serving.policy
 
-    def activate(self, source: PolicySource) -> ActivePolicy:
+    def activate(self, source: PolicySource, *, returning: bool = False) -> ActivePolicy:
         """Put a candidate in service, or leave everything as it is.
 
+        Args:
+            source: the candidate.
+            returning: it was verified and active here before, and is not fetched: the counter does not bound it.
+
         Raises:
-            BundleError: it does not load, has no such entrypoint, or fails its probe.
+            BundleError: it is not verified, does not load, has no such entrypoint, fails its probe or its golden set.
             UnavailableError: the engine cannot be asked.
         """
         with self._turn:
             try:
-                with self._last_good.attempt(source) if self._last_good else contextlib.nullcontext():
-                    candidate = self._prepare(self._engine.open(source))
+                serving = (
+                    self._admitted(source, self._admission, returning=returning)
+                    if self._admission
+                    else (_Serving(self._opened(source), None))
+                )
             except BundleError as error:
-                self.last_failure = error
+                self._failure = error
                 self.refused += 1
                 raise
-            # The one before stays warm, so that going back costs no compilation.
-            self._previous, self._active = self._active, candidate
-            self.last_failure = None
-            self.activated += 1
+            if self._serving is None or serving.policy is not self._serving.policy:
+                # The one before stays warm, so that going back costs no compilation.
+                self._previous = self._serving
+                self.activated += 1
+            self._serving, self._failure = serving, None
+        return serving.policy
+
+    def _admitted(self, source: PolicySource, admission: Admission, *, returning: bool) -> _Serving:
+        """Verify, open and count a candidate. The files that are in service already are not opened again."""
+        admitted = admission.admit(source, returning=returning)
+        serving = self._serving
+        if serving and serving.verified and serving.verified.digest == admitted.verified.digest:
+            admission.activated(admitted)
+            return _Serving(serving.policy, admitted.verified)
+        try:
+            return _Serving(self._opened(source, admitted, admission), admitted.verified)
+        except BundleError as error:
+            admission.failed(admitted, error)
+            raise
+
+    def _opened(
+        self, source: PolicySource, admitted: Admitted | None = None, admission: Admission | None = None
+    ) -> ActivePolicy:
+        with self._last_good.attempt(source) if self._last_good else contextlib.nullcontext():
+            candidate = self._prepare(self._engine.open(admitted.source if admitted else source))
+            if admitted and admission:
+                if (golden := admitted.verified.golden) is not None:
+                    hold_golden(candidate, golden)
+                admission.activated(admitted)
         return candidate
 
+    def _expired(self, serving: _Serving) -> bool:
+        return bool(self._admission and serving.verified and self._admission.has_expired(serving.verified))
+
     def begin(self, source: PolicySource) -> ActivePolicy:
-        """The first activation of a process: of `source`, or of the last good policy if `source` crashed the service.
+        """The first activation of a process: of `source`, or of the last good policy in its place.
+
+        The last good one stands in for a policy that crashed the service, and where keys are pinned for any that is
+        refused: whoever can replace an archive must not be able to stop the service with it.
 
         Raises:
             BundleError: as for `activate`; there is no last good policy, or its copy is not usable.
@@ -157,11 +216,12 @@ class Activation:
         try:
             return self.activate(source)
         except BundleError as error:
-            stand_in = self._last_good.recall(source) if self._last_good and error.code == "BUNDLE_POISON" else None
+            stands_in = self._admission is not None or error.code == "BUNDLE_POISON"
+            stand_in = self._last_good.recall(source) if self._last_good and stands_in else None
             if stand_in is None:
                 raise
-            active = self.activate(stand_in)
-            self.last_failure = error
+            active = self.activate(stand_in, returning=True)
+            self._failure = error
             log.error("%s; the last good policy, revision %s, answers", error, active.revision.revision)  # noqa: TRY400
             return active
 
@@ -229,7 +289,7 @@ class Watch:
         self._source = source
         self._every_s = every_s
         self._stop = threading.Event()
-        self._seen = fingerprint(source.paths)
+        self._seen = fingerprint(source.watched)
         self._thread = threading.Thread(target=self._run, name="policy-watch", daemon=True)
 
     def start(self) -> None:
@@ -243,15 +303,15 @@ class Watch:
 
     def _run(self) -> None:
         while not self._stop.wait(self._every_s):
-            found = fingerprint(self._source.paths)
+            found = fingerprint(self._source.watched)
             if found != self._seen:
                 self._seen = found
                 self._try()
 
     def _try(self) -> None:
         try:
-            active = self._activation.activate(self._source)
-        except (BundleError, UnavailableError) as error:
+            active = self._activation.activate(read_again(self._source))
+        except (BundleError, ConfigError, UnavailableError) as error:
             problems = "; ".join(error.problems) if isinstance(error, BundleError) else ""
             log.error("the changed policy is refused, the active one stays: %s %s", error, problems)  # noqa: TRY400
         else:

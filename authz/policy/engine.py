@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from authz.model import JsonValue
+    from authz.policy.trust import Candidate
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -37,7 +38,16 @@ class PolicySource:
 
     paths: tuple[Path, ...] = ()
     archive: bytes | None = None
+    candidate: Candidate | None = None
+    """The archive with what lay beside it, for a service that verifies."""
+    origin: Path | None = None
+    """Where the archive was read; it is looked at again there."""
     contract: Literal["agent", "envoy"] = "agent"
+
+    @property
+    def watched(self) -> tuple[Path, ...]:
+        """What changes when the policy does."""
+        return self.paths if self.origin is None else (self.origin, *sorted(self.origin.parent.glob("*.json")))
 
     def __post_init__(self) -> None:
         if self.paths and self.archive is not None:

@@ -13,14 +13,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
-import os
 import secrets
 import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from authz.errors import BundleError
-from authz.policy.sources import files_below
+from authz.policy import durable
+from authz.policy.sources import beside, files_below, stored_archive, what_lies_beside
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,6 +48,11 @@ class LastGood:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+
+    @property
+    def folder(self) -> Path:
+        """Where the state of this service lies."""
+        return self._folder
 
     @contextlib.contextmanager
     def attempt(self, source: PolicySource) -> Iterator[None]:
@@ -96,7 +101,7 @@ class LastGood:
             candidate, _, opened = "".join(self._lines(_ATTEMPT)).partition(" ")
             crashes = int(opened or 0) if candidate == digest else 0
             if crashes >= CRASHES:
-                _write(self._folder / _POISON, "\n".join({*self._lines(_POISON), digest}))
+                durable.write(self._folder / _POISON, "\n".join({*self._lines(_POISON), digest}))
                 (self._folder / _ATTEMPT).unlink()
             if self.is_poison(source):
                 raise BundleError(
@@ -104,7 +109,7 @@ class LastGood:
                     f"change it, or remove {self._folder / _POISON}",
                     code="BUNDLE_POISON",
                 )
-            _write(self._folder / _ATTEMPT, f"{digest} {crashes + 1}")
+            durable.write(self._folder / _ATTEMPT, f"{digest} {crashes + 1}")
         except OSError as error:
             raise BundleError(f"{self._folder}: {error.strerror}", code="BUNDLE_STATE") from error
         return digest
@@ -121,7 +126,7 @@ class LastGood:
                 return
             if not (self._folder / digest).exists():
                 draft.rename(self._folder / digest)
-            _write(self._folder / _GOOD, digest)
+            durable.write(self._folder / _GOOD, digest)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
         for other in self._folder.iterdir():
@@ -161,36 +166,21 @@ def _files(source: PolicySource) -> Iterator[tuple[str, Path]]:
 def _store(source: PolicySource, folder: Path) -> None:
     folder.mkdir(mode=0o700)
     if source.archive is not None:
-        _write(folder / _ARCHIVE, source.archive)
+        durable.write(folder / _ARCHIVE, source.archive)
+        for kind, content in what_lies_beside(source.candidate).items():
+            durable.write(beside(folder / _ARCHIVE, source.archive, kind), content)
     for number in range(len(source.paths)):
         (folder / str(number)).mkdir()
     for place, path in _files(source):
         target = folder / place
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target)
-        _sync(target)
+        durable.sync(target)
     for path in (*filter(lambda path: path.is_dir(), folder.rglob("*")), folder):
-        _sync(path)
+        durable.sync(path)
 
 
 def _stored(folder: Path, like: PolicySource) -> PolicySource:
     if (folder / _ARCHIVE).exists():
-        return replace(like, paths=(), archive=(folder / _ARCHIVE).read_bytes())
+        return stored_archive(folder / _ARCHIVE, like)
     return replace(like, paths=tuple(sorted(folder.iterdir(), key=lambda path: int(path.name))), archive=None)
-
-
-def _write(path: Path, content: str | bytes) -> None:
-    """Put a file in its place whole, and durably."""
-    draft = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
-    draft.write_bytes(content.encode() if isinstance(content, str) else content)
-    _sync(draft)
-    draft.replace(path)
-    _sync(path.parent)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -7,15 +7,19 @@ Trusts the operator's paths.
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Final, Literal
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from authz.errors import BundleError, ConfigError
+from authz.policy.engine import PolicySource
 from authz.policy.trust import Candidate
 from authz.resources import shared
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
+
+Beside: TypeAlias = Literal["sig", "rollback", "timestamp"]
 
 TABLES: Final = (".yaml", ".yml")
 MANIFEST: Final = ".manifest"
@@ -26,7 +30,7 @@ MAX_ARCHIVE_BYTES: Final = 16 << 20
 
 MAX_STATEMENT_BYTES: Final = 8 << 20
 """A further signature lists every file again."""
-_KINDS: Final = ("sig", "rollback", "timestamp")
+_KINDS: Final[tuple[Beside, ...]] = ("sig", "rollback", "timestamp")
 
 
 def existing(paths: Iterable[Path]) -> tuple[Path, ...]:
@@ -68,7 +72,7 @@ def read_archive(path: Path) -> bytes:
     return content
 
 
-def beside(path: Path, archive: bytes, kind: Literal["sig", "rollback", "timestamp"]) -> Path:
+def beside(path: Path, archive: bytes, kind: Beside) -> Path:
     """Where the further signatures of an archive lie, or a statement about it: named by its bytes, in its folder."""
     return path.with_name(f"{hashlib.sha256(archive).hexdigest()}.{kind}.json")
 
@@ -85,6 +89,44 @@ def read_candidate(path: Path) -> Candidate:
     return Candidate(
         path=path.as_posix(), archive=content, cosignatures=further, rollback=rollback, timestamp=timestamp
     )
+
+
+def archive_source(path: Path, contract: Literal["agent", "envoy"]) -> PolicySource:
+    """An archive as the whole policy, with what lies beside it.
+
+    Raises:
+        BundleError, ConfigError: see `read_candidate`.
+    """
+    candidate = read_candidate(path)
+    return PolicySource(archive=candidate.archive, candidate=candidate, origin=path, contract=contract)
+
+
+def read_again(source: PolicySource) -> PolicySource:
+    """The same source as it stands now; folders and files are read by the engine.
+
+    Raises:
+        BundleError, ConfigError: see `read_candidate`.
+    """
+    return archive_source(source.origin, source.contract) if source.origin else source
+
+
+def stored_archive(path: Path, like: PolicySource) -> PolicySource:
+    """A copy of an archive, in the place of the one that it was copied from.
+
+    Raises:
+        BundleError, ConfigError: see `read_candidate`.
+    """
+    copy = read_candidate(path)
+    candidate = replace(copy, path=like.candidate.path) if like.candidate else None
+    return replace(like, paths=(), archive=copy.archive, candidate=candidate)
+
+
+def what_lies_beside(candidate: Candidate | None) -> dict[Beside, bytes]:
+    """The further signatures and statements of a candidate, by kind."""
+    if candidate is None:
+        return {}
+    found = zip(_KINDS, (candidate.cosignatures, candidate.rollback, candidate.timestamp), strict=True)
+    return {kind: content for kind, content in found if content is not None}
 
 
 def _read_statement(path: Path) -> bytes | None:

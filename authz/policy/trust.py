@@ -104,6 +104,8 @@ class Verified:
     signed_by: tuple[str, ...]
     seen: Seen
     """What is to be remembered once the bundle is in service."""
+    fresh_until_ns: int | None = None
+    """Until when the last freshness statement counts; None: none is asked for."""
 
     @property
     def golden(self) -> bytes | None:
@@ -136,8 +138,14 @@ def verify(candidate: Candidate, trust: Trust, seen: Seen, *, now_ns: int, retur
     else:
         after = _check_sequence(candidate, manifest, identity, trust, signers, seen, now_ns)  # 11
         after = _check_freshness(candidate, manifest, identity, trust, after, now_ns)  # 12
+    max_age_ns = round(trust.freshness.max_age_s * 1e9) if trust.freshness else None
     return Verified(
-        digest=identity, manifest=manifest, files=files, signed_by=signed_by, seen=_remember(after, manifest, identity)
+        digest=identity,
+        manifest=manifest,
+        files=files,
+        signed_by=signed_by,
+        seen=_remember(after, manifest, identity),
+        fresh_until_ns=None if max_age_ns is None else after.stated_ns + max_age_ns,
     )
 
 

@@ -154,3 +154,31 @@ def test_unsafe_settings_warn_by_name_and_safe_ones_do_not(tmp_path: Path) -> No
         assert name in told
     assert "no kill" in " ".join(load().warnings())
     assert "no record is kept" in " ".join(load().warnings())
+
+
+def pinned_archive(**policy: Any) -> Config:
+    settings: dict[str, Any] = {"paths": ["b.tar.gz"], "state": "state", "trust": {"keys": {"release": "release.pem"}}}
+    return Config.model_validate({"issuers": [ISSUER.model_dump()], "policy": settings | policy})
+
+
+@pytest.mark.parametrize(
+    ("policy", "says"),
+    [
+        ({"paths": ["policy/"]}, "one bundle archive"),
+        ({"paths": ["a.tar.gz", "b.tar.gz"]}, "one bundle archive"),
+        ({"opa_url": "http://127.0.0.1:8181"}, "one bundle archive"),
+        ({"state": None}, "needs policy.state"),
+        ({}, "does not verify bundles in service yet"),
+    ],
+    ids=["folder", "two", "server", "no-state", "not-composed"],
+)
+def test_k4_pins_that_could_not_hold_do_not_start(policy: dict[str, Any], says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        pinned_archive(**policy).verify()
+
+
+def test_an_archive_without_pins_warns() -> None:
+    unpinned = pinned_archive(trust=None)
+    unpinned.verify()
+    assert any("bundle archive is not verified" in warning for warning in unpinned.warnings())
+    assert not any("not verified" in warning for warning in pinned_archive(trust=None, paths=["policy/"]).warnings())
