@@ -8,7 +8,7 @@ import (
 const (
 	// patience is how long a thread may be with the program before another is let in beside it: a call that takes long
 	// holds up only itself. Until then more threads would only contend for the interpreter.
-	patience = 5 * time.Millisecond
+	patience = 20 * time.Millisecond
 	// batchEvents is how many events a thread takes at once: enough to share a crossing, few enough that the first
 	// answer does not wait for long behind the last.
 	batchEvents = 16
