@@ -4,7 +4,8 @@ Decides which values of a JSON document are replaced, and by what: `[MASKED:<cla
 matched stretch of a text is replaced, so the rest stays readable. The digest is keyed per installation: its owner can
 tell that two masked values are equal, and nobody without the key can try all card numbers.
 
-Must never parse what holds nothing to mask: the usual document costs one scan. Must never let a document pass
+Must never parse what holds nothing to mask: the usual document costs one scan. Where a few texts do, only those are
+looked at (`places`); any other document is walked, text by text. Must never let a document pass
 unmasked because it is large, deep or odd: past its limits whole texts, then whole members, are replaced.
 
 Trusts that documents are JSON written by orjson or by OPA. Pure; the key is given.
@@ -21,11 +22,13 @@ import orjson
 
 from authz.audit import detectors
 from authz.audit.detectors import Effort, ExhaustedError
+from authz.audit.places import places
 from authz.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from authz.audit.places import Path, Place
     from authz.model import JsonObject, JsonValue
 
 KEY_BYTES: Final = 32
@@ -47,7 +50,6 @@ _ENCODED: Final = ("rawBody", "raw_body")
 """Where contract `envoy` has a body in base64."""
 
 Pointers: TypeAlias = tuple[str, ...]
-Path: TypeAlias = tuple[str | int, ...]
 
 
 class _BeyondLimitsError(Exception):
@@ -73,10 +75,12 @@ class Masker:
     """
 
     key: bytes = field(repr=False)
+    _keyed: hmac.HMAC = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if len(self.key) < KEY_BYTES:
             raise ConfigError(f"the masking key has under {KEY_BYTES} bytes", remedy="let `authz serve` make one")
+        object.__setattr__(self, "_keyed", hmac.new(self.key, digestmod=hashlib.sha256))
 
     def mask(
         self, document: bytes, *, keep: Collection[Path] = (), known: Collection[Known] = ()
@@ -89,11 +93,26 @@ class Masker:
             known: what would be found anyway; where there is nothing else, the document is not walked.
         """
         cut, held = _cut(document, known)
-        if not detectors.suspicious(cut):
+        seen = detectors.kinds(cut)
+        if not seen:
             for stub, one in held.items():
                 cut = cut.replace(stub, _member(one.name, self.marker(one.kind, one.value.encode())))
             return cut, tuple(one.pointer for one in held.values())
-        return self._walked(document, keep)
+        found = None if held else places(document, seen)
+        return self._walked(document, keep) if found is None else self._spliced(document, found, keep)
+
+    def _spliced(self, document: bytes, found: list[Place], keep: Collection[Path]) -> tuple[bytes, Pointers]:
+        """The document with the texts at these places replaced."""
+        parts, pointers, position, effort = [], [], 0, Effort(MOST_CANDIDATES)
+        for start, end, path in found:
+            text = document[start:end].decode()
+            masked = self.text(text, effort)
+            if masked == text or any(path[: len(kept)] == kept for kept in keep):
+                continue
+            parts += [document[position:start], masked.encode()]
+            pointers.append(_pointer(path))
+            position = end
+        return b"".join([*parts, document[position:]]), tuple(pointers)
 
     def _walked(self, document: bytes, keep: Collection[Path]) -> tuple[bytes, Pointers]:
         try:
@@ -115,8 +134,9 @@ class Masker:
 
     def marker(self, kind: str, value: bytes) -> str:
         """What stands in the record for `value`."""
-        digest = hmac.digest(self.key, value, hashlib.sha256).hex()[:DIGEST_CHARACTERS]
-        return f"[MASKED:{kind}:hmac-sha256:{digest}]"
+        keyed = self._keyed.copy()
+        keyed.update(value)
+        return f"[MASKED:{kind}:hmac-sha256:{keyed.hexdigest()[:DIGEST_CHARACTERS]}]"
 
     def text(self, text: str, effort: Effort | None = None) -> str:
         """One text with its secrets replaced, or all of it once `effort` is spent."""
@@ -192,7 +212,7 @@ class _Walk:
     def _container(
         self, value: JsonObject | list[JsonValue], at: Path, *, secret: bool, depth: int
     ) -> JsonObject | list[JsonValue]:
-        if at in self.keep or (not secret and depth <= PRUNED_LEVELS and _plain(value)):
+        if not value or at in self.keep or (not secret and depth <= PRUNED_LEVELS and _plain(value)):
             return value
         if isinstance(value, dict):
             return self._object(value, at, secret=secret, depth=depth)

@@ -106,7 +106,11 @@ class RecordWriter:
 
     def _claimed(self, decision: Decision) -> dict[str, Any]:
         """What a caller or a policy wrote, and so may hold a secret."""
-        claimed: dict[str, Any] = {"reason": decision.reason}
+        claimed: dict[str, Any] = {}
+        # The input first, and in it the arguments: what is masked is found by what stands before it.
+        if decision.input_json and self.inputs == "masked":
+            claimed["input"] = orjson.Fragment(decision.input_json)
+        claimed["reason"] = decision.reason
         if decision.call:
             tool = decision.call.tool
             claimed["tool"] = {"server": tool.server, "name": tool.name, "method": tool.method}
@@ -116,8 +120,6 @@ class RecordWriter:
             claimed["rules"] = decision.verdict.rules
         if decision.hidden:
             claimed["hidden"] = decision.hidden
-        if decision.input_json and self.inputs == "masked":
-            claimed["input"] = orjson.Fragment(decision.input_json)
         if decision.result_json:
             claimed["result"] = orjson.Fragment(decision.result_json)
         return claimed

@@ -50,9 +50,12 @@ def input_document(
     """The JSON that the engine reads: design §7, version 1. `result` only in phase `result`."""
     path, _, query = check.path.partition("?")
     tool = call.tool
-    document: dict[str, object] = {
-        "version": 1,
-        "phase": call.phase,
+    document: dict[str, object] = {"version": 1, "phase": call.phase}
+    if call.phase is not Phase.LIST:
+        document["args"] = call.args
+    if call.phase is Phase.RESULT:
+        document["result"] = result
+    document |= {
         "agent": {
             "id": principal.agent,
             "tenant": principal.tenant,
@@ -88,8 +91,4 @@ def input_document(
         "facts": {"budgets": facts.budgets, "session": facts.session, "approval": facts.approval},
         "time": {"rfc3339": rfc3339(check.received_ns), "unix_ns": check.received_ns},
     }
-    if call.phase is not Phase.LIST:
-        document["args"] = call.args
-    if call.phase is Phase.RESULT:
-        document["result"] = result
     return orjson.dumps(document)

@@ -68,6 +68,24 @@ documents = st.dictionaries(
 
 
 @given(documents)
+@example({"a": {"b": ["plain", "DE89 3704 0044 0532 0130 00"]}, "c": "alice@example.com"})
+@example({"a": "x", "keep": {"b": "alice@example.com"}})
+@example({"alice@example.com": "x"})
+@example({"a": 4111111111111111})
+@example({"a": " [4111111111111111]"})
+@example({"a": "4111 1111 1111 1111", "b": [[], {}, "", None, {"c": "378282246310005"}]})
+def test_what_is_found_in_place_is_what_the_walk_finds(document: dict[str, Any]) -> None:
+    written, keep = orjson.dumps(document), (("keep",),)
+    assert MASKER.mask(written, keep=keep) == MASKER._walked(written, keep)
+
+
+@given(st.dictionaries(words, st.recursive(st.one_of(st.sampled_from(SECRETS[:10]), words), st.lists), max_size=3))
+def test_what_is_found_in_place_among_many_texts_is_what_the_walk_finds(document: dict[str, Any]) -> None:
+    written = orjson.dumps(document)
+    assert MASKER.mask(written) == MASKER._walked(written, ())
+
+
+@given(documents)
 @example({"a": 4.111111111111111e15})
 @example({"a": "\x014111111111111111"})
 @example({"a": "\nAKIAIOSFODNN7EXAMPLE"})

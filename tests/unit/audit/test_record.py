@@ -150,7 +150,7 @@ def test_secrets_are_masked_and_pointed_to_in_input_result_and_tool() -> None:
     assert b"4111 1111" not in line
     assert b"hunter22" not in line
     read = orjson.loads(line)
-    assert read["masked"] == ["/tool/name", "/input/args/memo", "/input/http/query", "/result/message"]
+    assert read["masked"] == ["/input/args/memo", "/input/http/query", "/tool/name", "/result/message"]
     for pointer in read["masked"]:
         value = read
         for part in pointer.split("/")[1:]:
