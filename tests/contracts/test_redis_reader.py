@@ -1,0 +1,349 @@
+"""A real Valkey between the ledger and a sidecar, broken in every way: what is killed stays killed, and age tells."""
+
+from __future__ import annotations
+
+import dataclasses
+import socketserver
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import pytest
+import redis
+
+from authz.clock import SystemClock
+from authz.errors import UnavailableError
+from authz.model import Principal, Risk
+from authz.revocation import redis_streams
+from authz.revocation.follower import Follower
+from authz.revocation.freshness import FRESH_S
+from authz.revocation.pull import Pull
+from authz.revocation.redis_reader import RedisReader
+from tests.e2e.stack import eventually
+from tests.replication import STRANGER, SignedLedger, add, beat, beating, both, replication
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.redis_servers import RedisServer
+    from tests.replication import ReplicationServer
+
+PRINCIPAL = Principal(issuer="i", tenant="acme", agent="agent-1", subject="a", jti_sha256="ab" * 32)
+
+
+class Sidecar:
+    """What a sidecar knows of two streams, and the threads that bring it."""
+
+    def __init__(self, folder: Path, url: str, **options: Any) -> None:
+        self.clock = SystemClock()
+        self.follower = Follower(folder, self.clock)
+        self.reader = RedisReader(self.follower, self.clock, url, **options)
+        self.pull: Pull | None = None
+        self.channel: grpc.Channel | None = None
+
+    def join(self, *ledgers: SignedLedger) -> None:
+        for ledger in ledgers:
+            self.follower.trust(ledger.stream, ledger.keys)
+            self.follower.take_snapshot(ledger.stream, *ledger.snapshot())
+
+    def ask(self, server: ReplicationServer) -> None:
+        """Begin to pull from the control plane too."""
+        channel = self.channel = grpc.insecure_channel(server.address)
+        self.pull = Pull(self.follower, lambda: channel, self.clock, version="test")
+        self.pull.start()
+
+    def killed(self, agent: str = "agent-1") -> bool:
+        return self.follower.covering(dataclasses.replace(PRINCIPAL, agent=agent), None) is not None
+
+    def fresh(self) -> bool:
+        return self.follower.oldest_s() <= FRESH_S
+
+    def writes(self) -> str:
+        try:
+            self.follower.admit(PRINCIPAL, Risk.WRITE)
+        except UnavailableError as error:
+            return error.reason.code
+        return "served"
+
+    def stop(self) -> None:
+        self.reader.stop()
+        if self.pull is not None and self.channel is not None:
+            self.pull.stop()
+            self.channel.close()
+        self.follower.close()
+
+
+@contextmanager
+def sidecar(folder: Path, url: str, **options: Any) -> Iterator[Sidecar]:
+    begun = Sidecar(folder, url, **options)
+    begun.reader.start()
+    try:
+        yield begun
+    finally:
+        begun.stop()
+
+
+@pytest.fixture
+def ledgers() -> tuple[SignedLedger, SignedLedger]:
+    return both()
+
+
+def test_a_kill_arrives_through_redis(
+    redis_server: RedisServer, tmp_path: Path, ledgers: tuple[SignedLedger, SignedLedger]
+) -> None:
+    with sidecar(tmp_path, redis_server.url) as running, beating(redis_server.client, *ledgers):
+        running.join(*ledgers)
+        eventually(running.fresh)
+        kill = ledgers[1].kill("agent", "agent-1")
+        add(redis_server.client, ledgers[1])
+        eventually(running.killed)
+        ledgers[1].lift(kill)
+        add(redis_server.client, ledgers[1])
+        eventually(lambda: not running.killed())
+        ledgers[0].kill("global")
+        add(redis_server.client, ledgers[0])
+        eventually(running.killed)
+
+
+def test_e2_a_frozen_redis_is_known_and_recovers_by_itself(
+    redis_server: RedisServer, tmp_path: Path, ledgers: tuple[SignedLedger, SignedLedger]
+) -> None:
+    with sidecar(tmp_path, redis_server.url) as running, beating(redis_server.client, *ledgers):
+        running.join(*ledgers)
+        eventually(running.fresh)
+        ledgers[1].kill("agent", "agent-1")
+        add(redis_server.client, ledgers[1])
+        eventually(running.killed)
+        redis_server.freeze()
+        eventually(lambda: running.writes() == "KILL_STALE")
+        assert running.killed()
+        redis_server.thaw()
+        eventually(lambda: running.writes() == "served")
+        ledgers[1].kill("agent", "agent-2")
+        add(redis_server.client, ledgers[1])
+        eventually(lambda: running.killed("agent-2"))
+
+
+def test_e2_while_redis_is_frozen_the_control_plane_is_asked_itself(
+    redis_server: RedisServer, tmp_path: Path, ledgers: tuple[SignedLedger, SignedLedger]
+) -> None:
+    with (
+        replication(*ledgers) as control,
+        sidecar(tmp_path, redis_server.url) as running,
+    ):
+        running.ask(control)
+        eventually(running.fresh)
+        redis_server.freeze()
+        ledgers[1].kill("agent", "agent-1")
+        eventually(running.killed)
+        assert running.fresh()
+        eventually(
+            lambda: any(
+                each.sequence == ledgers[1].sequence
+                for report in control.reports
+                for each in report.applied
+                if each.stream == "acme"
+            )
+        )
+        control.is_down = True
+        eventually(lambda: running.writes() == "KILL_STALE")
+        assert running.killed()
+        control.is_down = False
+        eventually(running.fresh)
+
+
+def test_e6_a_stream_trimmed_past_its_reader_is_refilled(
+    redis_server: RedisServer, tmp_path: Path, ledgers: tuple[SignedLedger, SignedLedger]
+) -> None:
+    client = redis_server.client
+    first = Sidecar(tmp_path, redis_server.url)
+    first.join(*ledgers)
+    first.follower.close()
+    for number in range(5):
+        ledgers[1].kill("agent", f"agent-{number}")
+        add(client, ledgers[1])
+    client.xtrim(redis_streams.entries_key("acme"), maxlen=1, approximate=False)
+    with sidecar(tmp_path, redis_server.url) as running, beating(client, *ledgers):
+        running.follower.recall()
+        eventually(lambda: running.follower.needs("acme") == "entries")
+        assert running.writes() == "KILL_STALE"
+        assert not running.killed("agent-4")  # nothing is skipped
+        with replication(*ledgers) as control:
+            running.ask(control)
+            eventually(running.fresh)
+            assert all(running.killed(f"agent-{number}") for number in range(5))
+
+
+def test_e7_a_redis_that_was_flushed_frees_nobody_and_is_read_on(
+    redis_server: RedisServer, tmp_path: Path, ledgers: tuple[SignedLedger, SignedLedger]
+) -> None:
+    client = redis_server.client
+    with sidecar(tmp_path, redis_server.url) as running, beating(client, *ledgers):
+        running.join(*ledgers)
+        ledgers[1].kill("agent", "agent-1")
+        add(client, ledgers[1])
+        eventually(running.killed)
+        client.flushall()
+        assert running.killed()
+        ledgers[1].kill("agent", "agent-2")
+        add(client, ledgers[1], first=2)  # the publisher puts back what is missing
+        eventually(lambda: running.killed("agent-2"))
+        eventually(running.fresh)
+        assert running.killed()
+
+
+def test_e7_an_old_redis_is_alarmed_and_frees_nobody(
+    redis_server: RedisServer, tmp_path: Path, ledgers: tuple[SignedLedger, SignedLedger]
+) -> None:
+    client = redis_server.client
+    yesterday = SignedLedger(entries=list(ledgers[1].entries))
+    ledgers[1].kill("agent", "agent-1")
+    with sidecar(tmp_path, redis_server.url) as running:
+        running.join(*ledgers)
+        assert running.killed()
+        with beating(client, ledgers[0], yesterday):
+            eventually(lambda: running.follower.alarms() == {"acme": "KILL_EPOCH_REGRESS"})
+            assert running.killed()
+            assert running.writes() == "KILL_STALE"
+
+
+def test_e8_what_another_user_of_redis_writes_kills_and_frees_nobody(
+    redis_server: RedisServer, tmp_path: Path, ledgers: tuple[SignedLedger, SignedLedger]
+) -> None:
+    client = redis_server.client
+    with sidecar(tmp_path, redis_server.url) as running:
+        running.join(*ledgers)
+        kill = ledgers[1].kill("agent", "agent-1")
+        add(client, ledgers[1])
+        eventually(running.killed)
+        forger = SignedLedger(key=STRANGER, entries=list(ledgers[1].entries))
+        forger.lift(kill)
+        add(client, forger)
+        forger.kill("agent", "agent-2")
+        add(client, forger)
+        client.xadd(redis_streams.entries_key("acme"), {"b": b"", "x": b"\xff"}, id="1-99")
+        beat(client, forger)
+        eventually(lambda: running.follower.counted["KILL_FORGED"] >= 4)
+        assert running.killed()
+        assert not running.killed("agent-2")
+        assert running.writes() == "KILL_STALE"
+
+
+def test_e8_a_forged_entry_that_takes_the_next_place_only_makes_a_gap(
+    redis_server: RedisServer, tmp_path: Path, ledgers: tuple[SignedLedger, SignedLedger]
+) -> None:
+    client = redis_server.client
+    with sidecar(tmp_path, redis_server.url) as running, replication(*ledgers) as control:
+        running.ask(control)
+        eventually(running.fresh)
+        client.xadd(redis_streams.entries_key("acme"), {"b": b"x"}, id="9-9")  # none of ours can be added after it
+        ledgers[1].kill("agent", "agent-1")
+        with pytest.raises(redis.ResponseError):
+            add(client, ledgers[1])
+        eventually(running.killed)
+
+
+def test_e11_replays_duplicates_and_disorder_converge(
+    redis_server: RedisServer, tmp_path: Path, ledgers: tuple[SignedLedger, SignedLedger]
+) -> None:
+    client, acme = redis_server.client, ledgers[1]
+    key = redis_streams.entries_key("acme")
+    with sidecar(tmp_path, redis_server.url) as running:
+        running.join(*ledgers)
+        kill = acme.kill("agent", "agent-1")
+        killing = acme.batch()
+        acme.lift(kill)
+        lifting = acme.batch()
+        acme.kill("agent", "agent-2")
+        last = acme.batch()
+        for number, signed in enumerate((killing, killing, lifting, killing, lifting, last, killing)):
+            client.xadd(key, redis_streams.fields(signed), id=f"1-{100 + number}")
+        eventually(lambda: running.killed("agent-2"))
+        assert not running.killed()
+        assert running.follower.position("acme") == (1, acme.sequence)
+
+
+def test_e13_whatever_the_link_does_the_reader_lives_and_comes_back(
+    redis_server: RedisServer, tmp_path: Path, ledgers: tuple[SignedLedger, SignedLedger]
+) -> None:
+    client = redis_server.client
+    with sidecar(tmp_path, redis_server.url) as running, beating(client, *ledgers):
+        running.join(*ledgers)
+        eventually(running.fresh)
+        for connection in client.client_list():  # as a server does with a consumer that is too slow
+            if connection["cmd"] == "xread":
+                client.client_kill_filter(_id=connection["id"])
+        eventually(lambda: running.reader.failures == 1)
+        eventually(lambda: not running.reader.last_error)
+        redis_server.kill()
+        eventually(lambda: running.reader.failures > 1)
+        redis_server.start()
+        for ledger in ledgers:
+            ledger.kill("tool", "default/pay")
+            add(client, ledger)
+        eventually(running.fresh)
+
+
+def test_e13_refused_credentials_and_rights_are_tried_again(
+    redis_server: RedisServer, tmp_path: Path, ledgers: tuple[SignedLedger, SignedLedger]
+) -> None:
+    client = redis_server.client
+    # `beating` goes on as the default user.
+    with (
+        sidecar(tmp_path, redis_server.url, username="sidecar", password="s3cret") as running,
+        beating(client, *ledgers),
+    ):
+        running.join(*ledgers)
+        eventually(lambda: running.reader.last_error == "AuthenticationError")
+        client.acl_setuser("sidecar", enabled=True, passwords=["+s3cret"], commands=["+xread"], keys=["~other"])
+        eventually(lambda: running.reader.last_error == "NoPermissionError")
+        assert running.writes() == "KILL_STALE"
+        patterns = ["%R~authz:{kills:}:*", "%R~authz:{kills:acme}:*"]
+        client.execute_command("ACL", "SETUSER", "sidecar", "resetkeys", *patterns)
+        eventually(running.fresh)
+
+
+class Loading(socketserver.StreamRequestHandler):
+    """Says what a real server says for as long as its data takes to load: too short to be caught with little data."""
+
+    def handle(self) -> None:
+        while self.rfile.readline():
+            self.wfile.write(b"-LOADING Redis is loading the dataset in memory\r\n")
+
+
+def test_e13_a_server_that_is_still_loading_is_waited_for(
+    tmp_path: Path, ledgers: tuple[SignedLedger, SignedLedger]
+) -> None:
+    server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Loading)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        with sidecar(tmp_path, f"redis://127.0.0.1:{server.server_address[1]}") as running:
+            running.join(*ledgers)
+            eventually(lambda: running.reader.failures > 2)
+            assert running.reader.last_error == "BusyLoadingError"
+            assert running.writes() == "KILL_STALE"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def test_e14_a_restart_without_any_network_serves_no_killed_scope(
+    redis_server: RedisServer, tmp_path: Path, ledgers: tuple[SignedLedger, SignedLedger]
+) -> None:
+    with sidecar(tmp_path, redis_server.url) as running, beating(redis_server.client, *ledgers):
+        running.join(*ledgers)
+        ledgers[1].kill("agent", "agent-1")
+        add(redis_server.client, ledgers[1])
+        eventually(running.killed)
+        eventually(running.fresh)
+    redis_server.kill()
+    with sidecar(tmp_path, redis_server.url) as again:
+        again.follower.recall()
+        assert again.killed()
+        assert again.follower.admit(PRINCIPAL, Risk.READ)
+        assert again.writes() == "KILL_STALE"
