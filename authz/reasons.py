@@ -386,6 +386,9 @@ KILL_QUOTA = _reason(
     "too many kills within a minute",
     "Kill what they have in common: the subtree, the tool or the tenant.",
 )
+KILL_SNAPSHOT = _refused(
+    "KILL_SNAPSHOT", 409, "the entries after this place are in a snapshot alone", "Sidecars: pull the snapshot."
+)
 KILL_REPEATED = _refused(
     "KILL_REPEATED", 409, "the idempotency key was used for another kill", "Use a fresh key for each kill."
 )

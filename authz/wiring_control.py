@@ -16,7 +16,7 @@ import threading
 from typing import TYPE_CHECKING, Final, Protocol
 
 from authz import secret_file
-from authz.clock import SystemClock, random_id
+from authz.clock import SystemClock, random_hex, random_id
 from authz.config import Limits
 from authz.control.actions_sql import Actions
 from authz.control.authentication import Authentication
@@ -26,6 +26,8 @@ from authz.control.dispatcher import Dispatcher
 from authz.control.grpc_server import GrpcServer, server_credentials
 from authz.control.http_app import http_app
 from authz.control.http_server import HttpServer
+from authz.control.kill_reach import KillReach
+from authz.control.kills_service import KillsService, Stores
 from authz.control.listener_certificate import ListenerCertificate
 from authz.control.members import Members
 from authz.control.metrics import ControlMetrics
@@ -36,27 +38,39 @@ from authz.control.redis_accounts import RedisAccounts, without_credentials
 from authz.control.replication_service import ReplicationService
 from authz.control.sidecars_service import SidecarsService
 from authz.control.sidecars_sql import Sidecars
-from authz.database import Database, migrate
-from authz.errors import UnavailableError
+from authz.database import Database, Election, Lease, migrate
+from authz.errors import ConfigError, UnavailableError
 from authz.identity.clock_guard import ClockGuard
 from authz.identity.jwks_source import open_jwks
+from authz.identity.registry_sql import Registry
 from authz.identity.tokens import TrustedIssuer
+from authz.revocation.entries import AgentEntry
+from authz.revocation.guard import Guard
+from authz.revocation.kills_sql import KillBook, Quota
 from authz.revocation.ledger_sql import Ledger
+from authz.revocation.publication_sql import PublicationState
+from authz.revocation.publisher import Publisher, Sources
+from authz.revocation.redis_writer import PublicationError, RedisWriter
 from authz.revocation.reports_sql import Reports
 from authz.revocation.stream_keys_sql import StreamKeys
 from authz.sealing import read_key
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     import grpc
+    from sqlalchemy import Connection
     from starlette.routing import BaseRoute
 
-    from authz.control.config import ControlConfig
+    from authz.control.config import ControlConfig, Listeners
+    from authz.identity.registry_sql import Told
 
 log: Final = logging.getLogger(__name__)
 TICK_S: Final = 0.5
 """How often health is brought in line with readiness."""
+PUBLISHER_LEASE_S: Final = 1.5
+"""Kills go the slow way for so long when the instance that publishes them dies."""
 
 
 class Task(Protocol):
@@ -97,6 +111,9 @@ class ControlPlane:
         self._sealer, _ = read_key(file=config.control.key_encryption_key, state=self.state)
         self._ledger = Ledger(self._database)
         self._reports = Reports(self._database)
+        self._guard = Guard(share=config.control.guard_share, window_s=config.control.guard_window_s)
+        self._kills = KillBook(self._database, self._ledger, guard=self._guard, quota=_quota(config.control))
+        self._registry = Registry(self._database, self._announce)
         self._stream_keys = StreamKeys(self._database, self._ledger, self._sealer)
         self._authorities = Authorities(self._database, self._sealer)
         self._sidecars = Sidecars(self._database)
@@ -184,6 +201,7 @@ class ControlPlane:
     def _services(self) -> dict[str, object]:
         """Every service of the API, by its name in `authz.control.v1`."""
         return {
+            "Kills": self._kills_service(),
             "Operators": OperatorsService(self._operators, self._actions, self._clock, secrets.token_bytes),
             "Replication": ReplicationService(
                 self._members, self._database, self._ledger, self._stream_keys, self._reports
@@ -191,13 +209,48 @@ class ControlPlane:
             "Sidecars": SidecarsService(self._members, self._sidecars, self._reports.by_sidecar),
         }
 
+    def _announce(self, connection: Connection, tenant: str, told: Sequence[Told]) -> None:
+        """What the registry tells every sidecar, by the ledger."""
+        entries = [AgentEntry(sequence=0, agent=each.agent, version=each.version, facts=each.facts) for each in told]
+        self._ledger.append_all(connection, tenant, entries)
+
+    def _kills_service(self) -> KillsService:
+        stores = Stores(database=self._database, ledger=self._ledger, book=self._kills, reports=self._reports)
+        return KillsService(
+            stores,
+            self._guard,
+            hit=KillReach(self._registry).hit,
+            followers=lambda stream: [sidecar.id for sidecar in self._sidecars.following(stream)],
+            clock=self._clock,
+            new_id=random_hex,
+        )
+
+    def _publisher(self) -> Publisher | None:
+        """What carries kills to Redis.
+
+        Raises:
+            ConfigError: Redis may drop them (E4). One that does not answer now is waited for.
+        """
+        if not self._config.control.redis:
+            return None
+        writer = RedisWriter(self._config.control.redis)
+        try:
+            writer.require_no_eviction()
+        except PublicationError as error:
+            if error.state is PublicationState.REFUSED:
+                raise ConfigError(str(error), remedy="set maxmemory-policy noeviction, or give no Redis") from None
+            log.warning("%s; kills reach sidecars by their pulls until it answers", error)
+        lease = Lease(self._database, "kills-publisher", self._instance, clock=self._clock, life_s=PUBLISHER_LEASE_S)
+        sources = Sources(database=self._database, ledger=self._ledger, keys=self._stream_keys)
+        return Publisher(sources, writer, Election(lease), clock=self._clock)
+
     def _routes(self) -> list[BaseRoute]:
         """HTTP endpoints that are no calls of the API."""
         return []
 
     def _made_tasks(self) -> list[Task]:
         """What runs beside the calls, in the order of its start."""
-        return [task for task in (self._accounts,) if task is not None]
+        return [task for task in (self._accounts, self._publisher()) if task is not None]
 
     def _listen(self) -> dict[str, GrpcServer]:
         control, operators = self._config.control, self._config.operators
@@ -251,3 +304,7 @@ class ControlPlane:
                     server.set_serving(serving)
             if self._stop.wait(TICK_S):
                 return
+
+
+def _quota(control: Listeners) -> Quota:
+    return Quota(per_operator=control.kills_per_minute, per_tenant=control.tenant_kills_per_minute)

@@ -52,6 +52,10 @@ class Listeners(Group):
     """A kill that covers more than this share of a tenant's active agents needs two signers."""
     guard_window_s: Seconds = 600.0
     """How long a first signer's word waits for the second."""
+    kills_per_minute: Annotated[int, Field(gt=0)] = 6_000
+    """Kills that one operator may ask for within a minute."""
+    tenant_kills_per_minute: Annotated[int, Field(gt=0)] = 20_000
+    """Kills that may be asked for in one tenant within a minute."""
     drain_s: Seconds = 5.0
     """Longest wait for calls in flight when the service stops."""
 

@@ -7,13 +7,16 @@ tenant's sidecar that another tenant exists.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import logging
+from typing import TYPE_CHECKING, Final
 
 from authz._gen.authz.control.v1 import sidecars_pb2 as pb
 from authz.control.callers import PLATFORM
 from authz.control.refusals import Code, RefusedError
-from authz.reasons import CONTROL_METHOD
+from authz.errors import InvalidRequestError
+from authz.revocation.refill import Refill
 from authz.revocation.reports_sql import Applied
+from authz.revocation.snapshots import Snapshots
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -21,9 +24,12 @@ if TYPE_CHECKING:
     from authz.control.callers import Caller
     from authz.control.members import Members
     from authz.database import Database
+    from authz.revocation.entries import Signed
     from authz.revocation.ledger_sql import Ledger
     from authz.revocation.reports_sql import Reports
     from authz.revocation.stream_keys_sql import StreamKeys
+
+log: Final = logging.getLogger(__name__)
 
 
 class ReplicationService:
@@ -48,6 +54,8 @@ class ReplicationService:
         self._keys = keys
         self._reports = reports
         self._published = published
+        self._refill = Refill(database, ledger, keys)
+        self._snapshots = Snapshots(database, ledger, keys)
 
     def renew(self, request: pb.RenewRequest, caller: Caller) -> pb.EnrolResponse:
         """A certificate that ends later."""
@@ -75,17 +83,37 @@ class ReplicationService:
             jwks=jwks,
         )
 
-    def pull_entries(self, _request: pb.PullEntriesRequest, _caller: Caller) -> pb.PullEntriesResponse:
-        """Signed batches after a sequence."""
-        raise RefusedError(Code.UNIMPLEMENTED, CONTROL_METHOD)
+    def pull_entries(self, request: pb.PullEntriesRequest, _caller: Caller) -> pb.PullEntriesResponse:
+        """Signed batches after a sequence, and a heartbeat of this moment."""
+        try:
+            refilled = self._refill.entries(request.stream, request.epoch, request.after_sequence)
+        except InvalidRequestError as error:
+            raise RefusedError(Code.OUT_OF_RANGE, error.reason) from None
+        return pb.PullEntriesResponse(
+            batches=map(_signed, refilled.batches), more=refilled.more, heartbeat=_signed(refilled.heartbeat)
+        )
 
-    def pull_snapshot(self, _request: pb.PullSnapshotRequest, _caller: Caller) -> Iterator[pb.SnapshotChunk]:
-        """Everything in force, signed."""
-        raise RefusedError(Code.UNIMPLEMENTED, CONTROL_METHOD)
+    def pull_snapshot(self, request: pb.PullSnapshotRequest, _caller: Caller) -> Iterator[pb.SnapshotChunk]:
+        """Everything in force, signed: its description first, then its content in pieces."""
+        description, chunks = self._snapshots.read(request.stream)
+        yield pb.SnapshotChunk(description=_signed(description))
+        for chunk in chunks:
+            yield pb.SnapshotChunk(content=chunk)
 
     def report(self, request: pb.ReportRequest, caller: Caller) -> pb.ReportResponse:
         """Note how far the caller has come."""
         applied = [Applied(stream=each.stream, epoch=each.epoch, sequence=each.sequence) for each in request.applied]
         with self._database.write() as connection:
             self._reports.put(connection, caller.id, applied)
+            for each in applied:
+                if self._ledger.has_lost(connection, each.stream, each.epoch, each.sequence):
+                    log.critical(
+                        "KILL_EPOCH_REGRESS: sidecar %s knows entries that the ledger has lost; a new epoch begins",
+                        caller.id,
+                    )
+                    self._ledger.new_epoch(connection, each.stream, above=each.epoch)
         return pb.ReportResponse()
+
+
+def _signed(message: Signed) -> pb.SignedBatch:
+    return pb.SignedBatch(body=message.body, signature=message.signature, kid=message.kid)

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 TOMBSTONE_NS: Final = 3600 * 1_000_000_000
 """How long what was lifted or has expired stays known: longer than any token lives, or an entry travels."""
+BELIEVED_AFTER_NS: Final = 600 * 1_000_000_000
+"""Life of an epoch before a sidecar's word can end it: one that lies may cost the others a snapshot now and then."""
 _CHUNK: Final = 10_000
 
 HEADS: Final = Table(
@@ -39,6 +41,7 @@ HEADS: Final = Table(
     Column("stream", Text, primary_key=True),
     Column("epoch", BigInteger, nullable=False),
     Column("sequence", BigInteger, nullable=False),
+    Column("begun_ns", BigInteger, nullable=False),
 )
 ENTRIES: Final = Table(
     "ledger_entries",
@@ -119,13 +122,23 @@ class Ledger:
         and do not mistake the next entries for ones that they have.
         """
         self.open(connection, stream)
-        epoch = max(self.head(connection, stream).epoch, above) + 1
-        connection.execute(update(HEADS).where(HEADS.c.stream == stream).values(epoch=epoch))
-        return self.append(connection, stream, EpochEntry(sequence=0, at_ns=self._database.now_ns(connection)))
+        epoch, now_ns = max(self.head(connection, stream).epoch, above) + 1, self._database.now_ns(connection)
+        connection.execute(update(HEADS).where(HEADS.c.stream == stream).values(epoch=epoch, begun_ns=now_ns))
+        return self.append(connection, stream, EpochEntry(sequence=0, at_ns=now_ns))
+
+    def has_lost(self, connection: Connection, stream: str, epoch: int, sequence: int) -> bool:
+        """Whether a sidecar that has applied this entry shows that the ledger, which lacks it, was restored."""
+        row = connection.execute(_HEADS.where(HEADS.c.stream == stream)).one_or_none()
+        if row is None:
+            return (epoch, sequence) > (1, 0)
+        is_settled = self._database.now_ns(connection) - row.begun_ns > BELIEVED_AFTER_NS
+        return is_settled and epoch == int(row.epoch) and sequence > int(row.sequence)
 
     def open(self, connection: Connection, stream: str) -> None:
         """Begin `stream` if need be, and hold it until the transaction ends."""
-        made = self._dialect.insert(HEADS).values(stream=stream, epoch=1, sequence=0).on_conflict_do_nothing()
+        made = (
+            self._dialect.insert(HEADS).values(stream=stream, epoch=1, sequence=0, begun_ns=0).on_conflict_do_nothing()
+        )
         connection.execute(made)
         connection.execute(_HEADS.where(HEADS.c.stream == stream).with_for_update())
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from authz.errors import AuthzError
+from authz.errors import InvalidRequestError
+from authz.reasons import KILL_SNAPSHOT
 from authz.revocation.batches import batches
 from authz.revocation.entries import MAX_ENTRIES, Heartbeat, sign
 
@@ -23,10 +24,8 @@ if TYPE_CHECKING:
 TOO_FAR: Final = 100_000
 """Entries behind the head from which on a snapshot is quicker."""
 _LINES: Final = 16 * MAX_ENTRIES
-
-
-class SnapshotNeededError(AuthzError):
-    """The entries that follow this place are not to be had one by one."""
+_ROOM_BYTES: Final = 2 << 20
+"""Of one answer: gRPC's own limit is 4 MiB."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,19 +52,22 @@ class Refill:
         """What follows `after` in `epoch`.
 
         Raises:
-            SnapshotNeededError: see there.
+            InvalidRequestError: KILL_SNAPSHOT, they are not to be had one by one.
             UnavailableError: the database cannot be used.
         """
         key = self._keys.signer(stream)
         with self._database.read() as connection:
             head = self._ledger.head(connection, stream)
-            if epoch != head.epoch or not 0 <= head.sequence - after <= TOO_FAR:
-                raise SnapshotNeededError("the entries after this place are in a snapshot alone")
+            if epoch != head.epoch or not max(0, head.sequence - TOO_FAR) <= after <= head.sequence:
+                raise InvalidRequestError(KILL_SNAPSHOT)
             lines = self._ledger.lines(connection, stream, after, _LINES)
             at_ns = self._database.now_ns(connection)
+        taken: list[Signed] = []
+        for batch in batches(stream, lines, at_ns):
+            signed = sign(batch, key)
+            if taken and sum(len(each.body) for each in (*taken, signed)) > _ROOM_BYTES:
+                break
+            taken.append(signed)
+            after = batch.last
         heartbeat = Heartbeat(stream=stream, epoch=head.epoch, sequence=head.sequence, at_ns=at_ns, count=0)
-        return Refilled(
-            batches=tuple(sign(batch, key) for batch in batches(stream, lines, at_ns)),
-            more=after + len(lines) < head.sequence,
-            heartbeat=sign(heartbeat, key),
-        )
+        return Refilled(batches=tuple(taken), more=after < head.sequence, heartbeat=sign(heartbeat, key))

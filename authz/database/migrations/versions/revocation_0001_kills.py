@@ -26,6 +26,7 @@ def _ledger() -> None:
         sa.Column("stream", sa.Text, nullable=False),
         sa.Column("epoch", sa.BigInteger, nullable=False),
         sa.Column("sequence", sa.BigInteger, nullable=False),
+        sa.Column("begun_ns", sa.BigInteger, nullable=False),
         sa.PrimaryKeyConstraint("stream", name="pk_ledger_heads"),
     )
     op.create_table(
