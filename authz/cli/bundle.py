@@ -15,6 +15,7 @@ from authz.cli.bundle_signing import (
     ScopeOption,
     cosign,
     identity,
+    in_words,
     key,
     rollback,
     show,
@@ -127,7 +128,7 @@ def inspect(archive: ArchiveArgument, output: OutputOption = Output.TABLE) -> No
     if output is Output.JSON:
         document(told | {"files": listed})
         return
-    pairs(told)
+    pairs(in_words(told))
     for path, size in listed.items():
         line(f"{size:>9}  {path}")
 

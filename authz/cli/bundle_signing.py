@@ -144,4 +144,9 @@ def show(told: Mapping[str, Any], output: Output) -> None:
     if output is Output.JSON:
         document(told)
     else:
-        pairs({name: ", ".join(value) if isinstance(value, list) else value for name, value in told.items()})
+        pairs(in_words(told))
+
+
+def in_words(told: Mapping[str, Any]) -> dict[str, Any]:
+    """Lists as people read them."""
+    return {name: ", ".join(value) if isinstance(value, list) else value for name, value in told.items()}

@@ -54,6 +54,7 @@ OPERATORS = {
     "dmesg": "needs the host's kernel log",
     "grep": "reads the installation's records",
     "ls": "looks at the installation's keys",
+    "opa": "serves, or signs with the installation's key; tests/contracts/test_opa_bundles.py runs both",
     "timedatectl": "needs the host's time service",
 }
 
