@@ -348,6 +348,10 @@ class Control(Group):
     """PEM of who signs the HTTP listener's certificate; None means the web's authorities."""
     state: Path | None = None
     """Folder of the identity and of the kills that outlive a restart; one for each sidecar."""
+    replication: str = ""
+    """HOST:PORT of its listener for sidecars; empty is what it said at the enrolment."""
+    redis: str = ""
+    """URL, without user and password, of the Redis that streams are read from; empty is what it said."""
     audience: str = "authz"
     """Exact `aud` of the control plane's tokens, which are taken where `issuers` is empty."""
 

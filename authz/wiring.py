@@ -39,6 +39,7 @@ from authz.edge.reflection import descriptors
 from authz.edge.streams import GrpcioStreams, NativeStreams
 from authz.edge.upstream import UpstreamCredentials
 from authz.enrolment.folder import IdentityFolder
+from authz.enrolment.identity import Addresses
 from authz.enrolment.membership import join
 from authz.enrolment.trust import TrustedKeys
 from authz.errors import ConfigError
@@ -426,7 +427,9 @@ def joined(config: Config, clock: Clock) -> Membership | None:
     if not control.url or control.state is None:
         return None
     folder = IdentityFolder(control.state / "identity")
-    return join(folder, url=control.url, token=control.enrol.get_secret_value(), clock=clock, roots=control.roots)
+    overrides = Addresses(replication=control.replication, redis=control.redis)
+    token = control.enrol.get_secret_value()
+    return join(folder, url=control.url, token=token, clock=clock, roots=control.roots, addresses=overrides)
 
 
 def taken_issuers(config: Config, membership: Membership | None, clock: Clock) -> tuple[Config, list[JwksSource]]:

@@ -33,6 +33,7 @@ COMMANDS: Final = {
     "token": "Print a token that `authz up` accepts.",
     "serve": "Run the decision service beside an Envoy.",
     "control": "Run the control plane.",
+    "sidecars": "Invite, list and remove the sidecars of the control plane.",
     "operators": "Say who may operate the control plane, and read what was done.",
     "doctor": "Say what would keep this installation from serving.",
     "demo": "Run the whole stack and show what is decided.",

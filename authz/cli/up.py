@@ -7,11 +7,14 @@ import json
 import logging
 import signal
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
 
+from authz._gen.authz.control.v1 import sidecars_pb2 as pb
+from authz.cli.control_client import connect
 from authz.cli.output import Output, OutputOption
 from authz.cli.state import StateOption, state_folder
 from authz.config import KIB
@@ -20,6 +23,7 @@ from authz.identity.development_issuer import open_issuer
 from authz.model import Protocol
 from authz.policy.sources import existing
 from authz.proxy.configuration import Plan, upstream
+from authz.proxy.control import ControlPlan
 from authz.proxy.programs import find_envoy, refuse_untested
 from authz.proxy.stack import Stack, ca_bundle, free_address, refuse_busy, socket_folder, sole_use
 
@@ -45,6 +49,9 @@ def up(
         list[str] | None, typer.Option(help="Path template of an HTTP API, such as /accounts/{id}; repeatable.")
     ] = None,
     listen: Annotated[str, typer.Option(help="HOST:PORT; port 0 takes a free one.")] = "127.0.0.1:10000",
+    sidecars: Annotated[
+        int, typer.Option(min=1, max=16, help="How many, each behind an Envoy of its own, on ports that follow.")
+    ] = 1,
     server: Annotated[str, typer.Option(help="tool.server in policy input.")] = "default",
     max_body: Annotated[int, typer.Option(min=1, max=8 * KIB * KIB, help="Largest body, in bytes.")] = 256 * KIB,
     envoy: Annotated[Path | None, typer.Option(help="The Envoy program.")] = None,
@@ -64,7 +71,9 @@ def up(
         log.warning("whatever Envoy this is, it was not tested: it may let through what it should not")
     else:
         refuse_untested(program)
-    refuse_busy(host, port)
+    ports = [port + number if port else 0 for number in range(sidecars)]
+    for each in ports:
+        refuse_busy(host, each)
     folder = state_folder(state).resolve()
     issuer = open_issuer(folder)
     with sole_use(folder), socket_folder(folder) as sockets:
@@ -86,9 +95,30 @@ def up(
             jwks=issuer.jwks_path,
             ca_bundle=ca_bundle(),
         )
-        with Stack(plan, program) as stack:
+        plans = [_numbered(plan, number, each) for number, each in enumerate(ports, start=1)]
+        with Stack(plans, ControlPlan.of(folder, sockets), program, lambda: _invitation(folder)) as stack:
             _say(stack.ready(), output)
             stack.watch(stopping)
+
+
+def _numbered(plan: Plan, number: int, port: int) -> Plan:
+    """The plan of one sidecar: the first one's state is the whole's, each other has a folder in it."""
+    if number == 1:
+        return replace(plan, port=port)
+    return replace(
+        plan,
+        port=port,
+        state=plan.state / f"sidecar-{number}",
+        socket=plan.socket.with_name(f"authz-{number}.sock"),
+        admin=plan.admin.with_name(f"envoy-admin-{number}.sock"),
+        diagnostics=free_address(),
+    )
+
+
+def _invitation(folder: Path) -> str:
+    """An enrolment token for every tenant, by the operator's credential in the folder."""
+    request = pb.InviteSidecarRequest(name="up")
+    return connect(None, folder).call("Sidecars/InviteSidecar", request, pb.InviteSidecarResponse).token
 
 
 def _address(text: str, *, anywhere: bool) -> tuple[str, int]:
@@ -113,5 +143,5 @@ def _say(ready: Mapping[str, Any], output: Output) -> None:
     if output is Output.JSON:
         print(json.dumps(ready), flush=True)
         return
-    facts = ", ".join(f"{name} {ready[name]}" for name in ("issuer", "diagnostics", "traces", "records"))
+    facts = ", ".join(f"{name} {ready[name]}" for name in ("control", "issuer", "diagnostics", "traces", "records"))
     print(f"ready: {ready['url']}; {facts}", flush=True)

@@ -75,7 +75,7 @@ class OperatorAccess(Group):
     """Identity providers whose tokens operators show; what they may do stands in the database."""
     client_ca: Path | None = None
     """PEM roots of operators' client certificates, taken on the listener for sidecars."""
-    bootstrap_s: Seconds = 86_400.0
+    bootstrap_s: Annotated[float, Field(gt=0, le=90 * 86_400)] = 86_400.0
     """Life of the first admin's credential, which is made where there is no admin."""
 
 

@@ -33,7 +33,7 @@ REPLICATION: Final = "/authz.control.v1.Replication/"
 CALL_S: Final = 5.0
 REACH_S: Final = 30.0
 """How long a sidecar waits for a control plane that starts at the same time."""
-_PAUSE_S: Final = 0.2
+PAUSE_S: Final = 0.2
 _MAX_ANSWER: Final = 256 * 1024
 _OPTIONS: Final = (
     ("grpc.ssl_target_name_override", SERVER_NAME),
@@ -81,7 +81,7 @@ def enrol(url: str, token: str, csr: bytes, *, roots: Path | None = None) -> Enr
             # Nothing was sent, so the token is as good as before.
             if time.monotonic() > until:
                 raise ProgramError(f"the control plane at {base} was not reached", remedy="is it running?") from None
-            time.sleep(_PAUSE_S)
+            time.sleep(PAUSE_S)
         except urllib3.exceptions.HTTPError as error:
             raise ProgramError(f"the control plane at {base}: {type(error).__name__}") from None
         else:

@@ -9,8 +9,6 @@ Must never be shared by two sidecars. Trusts the folder's owner.
 from __future__ import annotations
 
 import json
-import os
-import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from authz.enrolment.identity import Identity, RedisAccess
 from authz.errors import ConfigError
-from authz.secret_file import load
+from authz.secret_file import load, replace
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -84,21 +82,7 @@ class IdentityFolder:
         Raises:
             OSError: it cannot be written.
         """
-        draft = self.path / f".{name}.{secrets.token_hex(8)}"
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(octets)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(self.path / name)
-        self._sync()
-
-    def _sync(self) -> None:
-        descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        replace(self.path / name, octets)
 
 
 def _identity(pem: bytes, roots: bytes, membership: bytes) -> Identity:

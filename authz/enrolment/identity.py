@@ -46,6 +46,17 @@ class RedisAccess:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Addresses:
+    """Where the control plane's parts are, where that differs from what it says; empty is as it says."""
+
+    replication: str = ""
+    redis: str = ""
+
+
+AS_TOLD: Final = Addresses()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
     """Everything a sidecar needs to speak to its control plane."""
 
@@ -69,6 +80,14 @@ class Identity:
         """The middle of its certificate's life, UTC."""
         begins = self.certificates[0].not_valid_before_utc
         return begins + (self.ends - begins) / 2
+
+    def at(self, addresses: Addresses) -> Identity:
+        """The same identity, with the control plane elsewhere."""
+        return replace(
+            self,
+            replication=addresses.replication or self.replication,
+            redis=replace(self.redis, url=addresses.redis or self.redis.url),
+        )
 
     @property
     def key_pem(self) -> bytes:

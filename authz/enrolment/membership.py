@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 from authz._gen.authz.control.v1.sidecars_pb2 import EnrolResponse, RenewRequest
 from authz.enrolment import control_plane
 from authz.enrolment.control_plane import ControlChannel
-from authz.enrolment.identity import enrolled, new_key, renewed, request
+from authz.enrolment.identity import AS_TOLD, Addresses, Identity, enrolled, new_key, renewed, request
 from authz.enrolment.invitations import Invitation
 from authz.errors import ConfigError, ProgramError
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from authz.clock import Clock
     from authz.enrolment.folder import IdentityFolder
-    from authz.enrolment.identity import Identity
+    from authz.enrolment.identity import Addresses, Identity
 
 log: Final = logging.getLogger(__name__)
 _NS: Final = 1_000_000_000
@@ -39,7 +39,15 @@ RETRY_S: Final = (5.0, 300.0)
 """After a renewal that failed: doubled from the one to the other."""
 
 
-def join(folder: IdentityFolder, *, url: str, token: str, clock: Clock, roots: Path | None = None) -> Membership:
+def join(
+    folder: IdentityFolder,
+    *,
+    url: str,
+    token: str,
+    clock: Clock,
+    roots: Path | None = None,
+    addresses: Addresses = AS_TOLD,
+) -> Membership:
     """The membership that lies in `folder`, else a new one by the enrolment token.
 
     Raises:
@@ -50,7 +58,7 @@ def join(folder: IdentityFolder, *, url: str, token: str, clock: Clock, roots: P
     if identity is not None:
         if token:
             log.info("the sidecar %s has joined already; the enrolment token is not used", identity.sidecar)
-        return Membership(identity, folder, clock)
+        return Membership(identity, folder, clock, addresses)
     if not token:
         raise ConfigError(
             "this sidecar has not joined its control plane", remedy="give --enrol TOKEN, from `authz sidecars invite`"
@@ -61,16 +69,25 @@ def join(folder: IdentityFolder, *, url: str, token: str, clock: Clock, roots: P
     folder.keep(identity)
     log.info("joined as %s for %s", identity.sidecar, ", ".join(identity.tenants) or "every tenant")
     # During a rotation there are more roots than the one that the token vouched for.
-    return Membership(identity, folder, clock, is_due=len(answer.roots) > len(identity.roots))
+    return Membership(identity, folder, clock, addresses, is_due=len(answer.roots) > len(identity.roots))
 
 
 class Membership:
     """Who this sidecar is, and its connection to the control plane. `start`, then `stop`; both once."""
 
-    def __init__(self, identity: Identity, folder: IdentityFolder, clock: Clock, *, is_due: bool = False) -> None:
+    def __init__(
+        self,
+        identity: Identity,
+        folder: IdentityFolder,
+        clock: Clock,
+        addresses: Addresses = AS_TOLD,
+        *,
+        is_due: bool = False,
+    ) -> None:
         self.folder: Final = folder
-        self.control: Final = ControlChannel(identity)
-        self._identity = identity
+        self._addresses = addresses
+        self._identity = identity.at(addresses)
+        self.control: Final = ControlChannel(self._identity)
         self._clock = clock
         self._is_due = is_due
         self._stop = threading.Event()
@@ -111,9 +128,9 @@ class Membership:
         answer = self.control.call("Renew", RenewRequest(csr=request(key)), EnrolResponse)
         identity = renewed(answer, key, self._identity)
         self.folder.keep(identity)
-        self._identity = identity
+        self._identity = identity.at(self._addresses)
         self._is_due = False
-        self.control.replace(identity)
+        self.control.replace(self._identity)
         log.info("the certificate of %s was renewed", identity.sidecar)
 
     def _now(self) -> datetime:

@@ -11,10 +11,12 @@ from __future__ import annotations
 import json
 import logging
 import math
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from authz._gen.authz.control.v1.sidecars_pb2 import ReadTrustRequest, Trust
+from authz.enrolment.control_plane import PAUSE_S, REACH_S
 from authz.errors import ConfigError, ProgramError
 from authz.secret_file import load
 
@@ -45,6 +47,7 @@ class TrustedKeys:
     def __init__(self, membership: Membership, clock: Clock) -> None:
         self._membership = membership
         self._unix_ns = clock.unix_ns
+        self._monotonic_ns = clock.monotonic_ns
         self._kept: tuple[str, str, int] = ("", "", 0)
 
     def __call__(self) -> bytes:
@@ -73,20 +76,24 @@ class TrustedKeys:
         return Published(issuer=trust.issuer, jwks=trust.jwks.encode(), age_s=0.0)
 
     def published(self) -> Published:
-        """What the control plane says, else what it last said.
+        """What the control plane says, else what it last said; where it said nothing yet, it is waited for.
 
         Raises:
-            ProgramError: neither is known.
+            ProgramError: neither is known, also after a while.
         """
-        try:
-            return self.read()
-        except (OSError, ValueError) as error:
-            known = self.last_known()
-            if known is None:
+        until_ns = self._monotonic_ns() + int(REACH_S * _NS)
+        while True:
+            try:
+                return self.read()
+            except (OSError, ValueError) as error:
+                known, why = self.last_known(), str(error)
+            if known is not None:
+                log.warning("%s; its keys of %.0f s ago are used", why, known.age_s)
+                return known
+            if self._monotonic_ns() > until_ns:
                 remedy = "start the control plane, or configure `issuers`"
-                raise ProgramError(f"nobody's tokens could be taken: {error}", remedy=remedy) from None
-            log.warning("%s; its keys of %.0f s ago are used", error, known.age_s)
-            return known
+                raise ProgramError(f"nobody's tokens could be taken: {why}", remedy=remedy)
+            time.sleep(PAUSE_S)
 
     def last_known(self) -> Published | None:
         """What was read before this start; None where nothing was, or it is damaged."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import ipaddress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
@@ -19,6 +19,7 @@ from authz.errors import ConfigError
 from authz.model import Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 Json = dict[str, Any]
@@ -84,6 +85,8 @@ class Plan:
     ca_bundle: Path | None
     templates: tuple[str, ...] = ()
     """Path templates of an HTTP API, by which policies know its tools."""
+    control: Mapping[str, str] = field(default_factory=dict)
+    """The group `control` of the service: where its control plane answers; empty means none."""
 
     def __post_init__(self) -> None:
         if self.templates and self.protocol is not Protocol.HTTP:
@@ -93,6 +96,11 @@ class Plan:
     def records(self) -> Path:
         """Folder of the records."""
         return self.state / "records"
+
+    @property
+    def membership(self) -> Path:
+        """Folder of the identity, and of the kills that outlive a restart."""
+        return self.state / "sidecar"
 
     @property
     def traces(self) -> Path:
@@ -114,6 +122,7 @@ def for_service(plan: Plan) -> Json:
         },
         "audit": {"directory": str(plan.records)},
         "telemetry": {"traces": str(plan.traces)},
+        "control": {**plan.control, "state": str(plan.membership)} if plan.control else {},
         "limits": {
             "max_body_bytes": plan.max_body_bytes,
             "json_string_bytes": plan.max_body_bytes,

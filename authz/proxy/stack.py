@@ -1,8 +1,9 @@
-"""`authz up`: Envoy and the decision service before one upstream, as one thing that starts, stays up and stops.
+"""`authz up`: a control plane with its Valkey, and sidecars with an Envoy each before one upstream, as one thing.
 
-Decides the order: the service first, so that Envoy never answers without one; Envoy ends first, so that no request is
-let in that nobody will judge. Must never leave sockets or programs behind. While the service is away Envoy answers 503;
-it is started again within moments.
+Decides the order: each Envoy after its service, a sidecar without an identity after the control plane that gives it
+one, and whatever else can at the same time. Envoys end first, so that no request is let in that nobody will judge. Must
+never leave sockets or programs behind. While a service is away its Envoy lets nothing through; whatever dies is started
+again within moments.
 
 Trusts the state folder, which is its owner's alone.
 """
@@ -17,23 +18,29 @@ import shutil
 import socket
 import ssl
 import tempfile
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import yaml
 
+from authz import secret_file
+from authz.clock import SystemClock
+from authz.enrolment.folder import IdentityFolder
+from authz.enrolment.membership import join
 from authz.errors import ConfigError, ProgramError
 from authz.proxy.configuration import for_envoy, for_service
-from authz.proxy.programs import Program, answers, envoy_command, service_command
+from authz.proxy.programs import POLL_S, Program, answers, control_command, envoy_command, service_command
 from authz.resources import shared
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from types import TracebackType
 
     from authz.proxy.configuration import Plan
+    from authz.proxy.control import ControlPlan
 
 log: Final = logging.getLogger(__name__)
 
@@ -43,35 +50,95 @@ MAX_SOCKET_PATH: Final = 100
 _CA_BUNDLES: Final = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
 
 
-class Stack:
-    """Both programs. A context manager: entered, both are ready; left, both are gone."""
+class Pair:
+    """One sidecar: a decision service, and the Envoy before it."""
 
-    def __init__(self, plan: Plan, envoy: Path) -> None:
-        self._plan = plan
+    def __init__(self, plan: Plan, envoy: Path, name: str) -> None:
+        self.plan = plan
         logs = plan.state / "logs"
-        self._service = Program(
-            name="the decision service",
+        self.service: Final = Program(
+            name=f"the decision service{name}",
             command=service_command(plan.state / "authz.yaml"),
             log_file=logs / "authz.log",
-            is_ready=lambda: answers("/readyz", plan.diagnostics) is not None,
+            is_ready=lambda: answers("/readyz", self.plan.diagnostics) is not None,
         )
-        self._envoy = Program(
-            name="Envoy",
+        self.envoy: Final = Program(
+            name=f"Envoy{name}",
             command=envoy_command(envoy, plan.state / "envoy.yaml"),
             log_file=logs / "envoy.log",
-            is_ready=lambda: answers("/ready", plan.admin) is not None,
+            is_ready=lambda: answers("/ready", self.plan.admin) is not None,
         )
 
-    def __enter__(self) -> Self:
-        for folder in (self._plan.records, self._plan.state / "logs"):
-            folder.mkdir(mode=0o700, exist_ok=True)
-        self._write()
+    @property
+    def identity(self) -> IdentityFolder:
+        """Who it is to the control plane."""
+        return IdentityFolder(self.plan.membership / "identity")
+
+    def prepare(self) -> None:
+        """Make its folders and write what both programs read."""
+        for folder in (self.plan.records, self.plan.state / "logs"):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        shipped = yaml.safe_load((shared("envoy") / "sidecar.yaml").read_text(encoding="utf-8"))
+        documents = {"authz.yaml": for_service(self.plan), "envoy.yaml": for_envoy(shipped, self.plan)}
+        for name, document in documents.items():
+            (self.plan.state / name).write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
+
+    def settle(self) -> None:
+        """Keep the port that was chosen, also when Envoy is started again."""
+        listeners = json.loads(answers("/listeners?format=json", self.plan.admin) or b"{}")
         try:
-            self._service.start()
-            self._envoy.start()
-            # A port that was chosen for us is ours from now on, also when Envoy is started again.
-            self._plan = replace(self._plan, port=self._port())
-            self._write()
+            port: int = listeners["listener_statuses"][0]["local_address"]["socket_address"]["port_value"]
+        except (KeyError, IndexError):
+            raise ProgramError(f"{self.envoy.name} does not listen", remedy=self.envoy.tail()) from None
+        self.plan = replace(self.plan, port=port)
+        self.prepare()
+
+    @property
+    def url(self) -> str:
+        """Where its agents call."""
+        host = f"[{self.plan.host}]" if ":" in self.plan.host else self.plan.host
+        return f"http://{host}:{self.plan.port}{self.plan.upstream.path}"
+
+    def ready(self) -> dict[str, str]:
+        """What to tell of it (contracts §9)."""
+        identity = self.identity.read()
+        return {
+            "id": identity.sidecar if identity else "",
+            "check": f"unix://{self.plan.socket}",
+            "url": self.url,
+        }
+
+
+class Stack:
+    """All programs. A context manager: entered, all are ready; left, all are gone.
+
+    Args:
+        plans: of each sidecar; what the first one has is also the whole's.
+        invite: makes an enrolment token; called once the control plane answers.
+    """
+
+    def __init__(self, plans: Sequence[Plan], control: ControlPlan, envoy: Path, invite: Callable[[], str]) -> None:
+        self._invite = invite
+        self._control = control
+        logs = control.state / "logs"
+        self._valkey = Program(
+            name="Valkey",
+            command=control.valkey.command,
+            log_file=logs / "valkey.log",
+            is_ready=control.valkey.answers,
+        )
+        self._plane = Program(
+            name="the control plane",
+            command=control_command(control.state / "control.yaml"),
+            log_file=logs / "control.log",
+            is_ready=self._plane_is_ready,
+        )
+        names = [""] if len(plans) == 1 else [f" {number}" for number in range(1, len(plans) + 1)]
+        self._pairs = [Pair(plan, envoy, name) for plan, name in zip(plans, names, strict=True)]
+
+    def __enter__(self) -> Self:
+        try:
+            self._start()
         except BaseException:
             self.stop()
             raise
@@ -83,63 +150,117 @@ class Stack:
         self.stop()
 
     def stop(self) -> None:
-        """End both programs, Envoy first, and remove their sockets."""
-        self._envoy.stop()
-        self._service.stop()
-        for path in (self._plan.socket, self._plan.admin):
+        """End all programs, Envoys first, and remove their sockets."""
+        services = [pair.service for pair in self._pairs]
+        for together in ([pair.envoy for pair in self._pairs], services, [self._plane], [self._valkey]):
+            for program in together:
+                program.terminate()
+            for program in together:
+                program.stop()
+        sockets = [path for pair in self._pairs for path in (pair.plan.socket, pair.plan.admin)]
+        for path in (*sockets, self._control.valkey.socket):
             path.unlink(missing_ok=True)
 
     def watch(self, stopping: threading.Event) -> None:
         """Start what dies again, until told to stop.
 
         Raises:
-            ProgramError: a program keeps dying.
+            ProgramError: a program keeps dying, or does not become ready again.
         """
         while not stopping.wait(WATCH_S):
-            for program in (self._service, self._envoy):
-                if not program.is_alive():
+            for program in self._programs:
+                if program.is_alive():
+                    program.has_come_up()
+                else:
                     log.error("%s ended and is started again", program.name)
-                    _start_again(program)
+                    program.launch()
 
     def ready(self) -> dict[str, Any]:
-        """What to tell whoever started it (contracts §2)."""
-        plan = self._plan
-        host = f"[{plan.host}]" if ":" in plan.host else plan.host
+        """What to tell whoever started it (contracts §2, §9)."""
+        first = self._pairs[0]
+        plan = first.plan
         return {
             "ready": True,
-            "url": f"http://{host}:{plan.port}{plan.upstream.path}",
+            "url": first.url,
             "issuer": plan.issuer,
             "jwks": str(plan.jwks),
             "diagnostics": f"http://{plan.diagnostics}",
             "traces": str(plan.traces),
             "records": str(plan.records),
-            "state": str(plan.state),
+            "state": str(self._control.state),
+            "control": self._control.url,
+            "sidecars": [pair.ready() for pair in self._pairs],
         }
 
-    def _port(self) -> int:
-        """Where Envoy listens."""
-        listeners = json.loads(answers("/listeners?format=json", self._plan.admin) or b"{}")
-        try:
-            port: int = listeners["listener_statuses"][0]["local_address"]["socket_address"]["port_value"]
-        except (KeyError, IndexError):
-            raise ProgramError("Envoy does not listen", remedy=self._envoy.tail()) from None
-        return port
+    @property
+    def _programs(self) -> list[Program]:
+        pairs = [program for pair in self._pairs for program in (pair.service, pair.envoy)]
+        return [self._valkey, self._plane, *pairs]
 
-    def _write(self) -> None:
-        plan = self._plan
-        shipped = yaml.safe_load((shared("envoy") / "sidecar.yaml").read_text(encoding="utf-8"))
-        documents = {"authz.yaml": for_service(plan), "envoy.yaml": for_envoy(shipped, plan)}
-        for name, document in documents.items():
-            (plan.state / name).write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
+    def _start(self) -> None:
+        """All launched as early as what they need allows; then all awaited."""
+        (self._control.state / "logs").mkdir(mode=0o700, exist_ok=True)
+        self._control.valkey.prepare()
+        self._control.forget()
+        self._write_control()
+        self._valkey.launch()
+        self._plane.launch()
+        joined = [pair for pair in self._pairs if self._control.is_settled and pair.identity.read()]
+        self._launch(joined)
+        _await([self._plane])
+        # The ports that were chosen are ours from now on, also when it is started again.
+        self._control = self._control.found()
+        self._write_control()
+        self._launch([pair for pair in self._pairs if pair not in joined])
+        self._follow_with_envoys()
+        _await(self._programs)
+        for pair in self._pairs:
+            pair.settle()
+
+    def _launch(self, pairs: Sequence[Pair]) -> None:
+        for pair in pairs:
+            pair.plan = replace(pair.plan, control=self._told())
+            pair.prepare()
+            self._enrol(pair)
+            pair.service.launch()
+
+    def _follow_with_envoys(self) -> None:
+        """Each Envoy once its service is ready: one that found nobody would look again only after a while."""
+        waiting = list(self._pairs)
+        while waiting:
+            for pair in [pair for pair in waiting if pair.service.has_come_up()]:
+                pair.envoy.launch()
+                waiting.remove(pair)
+            time.sleep(POLL_S)
+
+    def _told(self) -> dict[str, str]:
+        """What a sidecar is told of the control plane: addresses may have changed since it enrolled."""
+        control = self._control
+        return {"url": control.url, "replication": control.listen["sidecars"], "redis": control.valkey.address}
+
+    def _enrol(self, pair: Pair) -> None:
+        if pair.identity.read() is None:
+            join(pair.identity, url=self._control.url, token=self._invite(), clock=SystemClock()).stop()
+
+    def _write_control(self) -> None:
+        document = yaml.safe_dump(self._control.document(), sort_keys=False)
+        secret_file.replace(self._control.state / "control.yaml", document.encode())
+
+    def _plane_is_ready(self) -> bool:
+        """It says where it listens, and is well there."""
+        known = self._control.found()
+        return bool(known.listen) and answers("/readyz", known.listen["http"]) is not None
 
 
-def _start_again(program: Program) -> None:
-    try:
-        program.start()
-    except ProgramError:
-        # What ends it at once may be over at its next start: a policy that crashed it twice is not opened again.
-        if program.is_alive() or program.is_given_up():
-            raise
+def _await(programs: Iterable[Program]) -> None:
+    """Return once all are ready.
+
+    Raises:
+        ProgramError: one died before, or took too long.
+    """
+    waiting = list(programs)
+    while waiting := [program for program in waiting if not program.has_come_up()]:
+        time.sleep(POLL_S)
 
 
 @contextlib.contextmanager

