@@ -270,7 +270,17 @@ class Revocation(Group):
     """Where kills come from."""
 
     source: str = "none"
-    """`none` serves without kills and says so everywhere; a Redis URL comes with the control plane."""
+    """`none` serves without kills and says so everywhere; `control` is the Redis that the control plane names, and the
+    default where one is configured; a URL (redis, rediss, unix) is another way to the same streams."""
+    roots: Path | None = None
+    """PEM of who signs the certificate of a rediss URL; None means the system's authorities."""
+    stale_reads_s: Annotated[float, Field(ge=0, le=300)] = 300.0
+    """How long calls of risk `read` are served, flagged, on kills that are no longer fresh."""
+
+    @property
+    def mode(self) -> str:
+        """What is said of it where a URL, which may hold a password, must not be: none, control or redis."""
+        return self.source if self.source in ("none", "control") else "redis"
 
 
 class Audit(Group):
@@ -403,11 +413,7 @@ class Config(Group):
         self._verify_trust()
         if self.policy.dry_run and self.policy.contract != "envoy":
             raise ConfigError("policy.dry_run exists under contract `envoy` only", remedy="use `mode: flag` in policy")
-        if self.revocation.source != "none":
-            raise ConfigError(
-                "revocation.source: this release can reach no source of kills",
-                remedy="use `none`, which says so in doctor, metrics and records",
-            )
+        self._verify_revocation()
         largest = max([self.limits.max_body_bytes, *(route.max_body_bytes for route in self.routes)])
         if self.limits.max_message_bytes <= largest * 2:
             raise ConfigError(
@@ -432,6 +438,18 @@ class Config(Group):
             remedy="verify the archive with `authz bundle verify` before it is put in place",
         )
 
+    def _verify_revocation(self) -> None:
+        source = self.revocation.source
+        if source != "none" and not self.control.url:
+            raise ConfigError(
+                "revocation.source: kills are signed by a control plane, and none is configured",
+                remedy="set control.url (--control), or `none`, which says so in doctor, metrics and records",
+            )
+        if source not in ("none", "control") and not source.startswith(("redis://", "rediss://", "unix://")):
+            raise ConfigError(
+                "revocation.source is not none, control or a URL of Redis", remedy="such as rediss://HOST:6379"
+            )
+
     def warnings(self) -> tuple[str, ...]:
         """What an operator should be told at every start."""
         told = {
@@ -447,7 +465,9 @@ class Config(Group):
             "limits.jwks_refresh_s is over 600: destructive calls are denied between refreshes": (
                 self.limits.jwks_refresh_s > DESTRUCTIVE_KEYS_S
             ),
-            "revocation.source is none: no kill can reach this service": self.policy.contract == "agent",
+            "revocation.source is none: no kill can reach this service": (
+                self.policy.contract == "agent" and self.revocation.source == "none"
+            ),
         }
         return tuple(message for message, holds in told.items() if holds)
 
@@ -458,7 +478,7 @@ def load(path: Path | None = None, overrides: Mapping[str, Any] | None = None) -
     Raises:
         ConfigError: unreadable, not YAML, unknown key (the nearest known one is named), wrong value.
     """
-    return _by_contract(read_settings(Config, path, overrides))
+    return _by_surroundings(read_settings(Config, path, overrides))
 
 
 def read_settings(model: type[_G], path: Path | None, overrides: Mapping[str, Any] | None = None) -> _G:
@@ -480,6 +500,14 @@ def read_settings(model: type[_G], path: Path | None, overrides: Mapping[str, An
         return model.model_validate(document)
     except ValidationError as error:
         raise ConfigError(_explain(error, model, path), remedy="see docs/reference/configuration.md") from None
+
+
+def _by_surroundings(config: Config) -> Config:
+    """Defaults that follow from other settings: a control plane brings its kills."""
+    if config.control.url and "source" not in config.revocation.model_fields_set:
+        revocation = config.revocation.model_copy(update={"source": "control"})
+        config = config.model_copy(update={"revocation": revocation})
+    return _by_contract(config)
 
 
 def _by_contract(config: Config) -> Config:

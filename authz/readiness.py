@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Final
 from authz.config import UpstreamAuth
 from authz.edge.upstream import UpstreamCredentials
 from authz.errors import AuthzError, ConfigError, DenialError, ProgramError, UnavailableError
+from authz.following import FOLDER as KILLS
 from authz.identity import development_issuer
 from authz.identity.clock_guard import ClockGuard
 from authz.identity.jwks_source import open_jwks
@@ -31,6 +32,7 @@ from authz.identity.tokens import TokenVerifier, TrustedIssuer
 from authz.native import Library, NativeError
 from authz.native.boundary import ABI_VERSION
 from authz.proxy.programs import TESTED_ENVOY, find_envoy, line_of
+from authz.revocation.follower import Follower
 from authz.wiring import last_good, policy_activation, policy_source
 
 if TYPE_CHECKING:
@@ -279,13 +281,27 @@ def _witnesses(config: Config) -> Iterator[Path]:
 
 
 def _revocation(subject: Subject) -> Iterator[Part]:
-    source = subject.config.revocation.source
-    if source == "none":
+    revocation, control = subject.config.revocation, subject.config.control
+    if revocation.source == "none":
         yield _warning(
             "revocation", "none: no agent, token or tool can be killed; what is granted lasts as long as its token"
         )
+        return
+    folder = (control.state or Path()) / KILLS
+    if control.state is None or not folder.exists():
+        yield _warning("revocation", f"{revocation.mode}: no kills are kept here yet", "they come with the first start")
+        return
+    kept = Follower(folder, subject.clock, reads_s=revocation.stale_reads_s)
+    kept.recall()
+    age_s = kept.oldest_s()
+    if age_s > revocation.stale_reads_s:
+        yield _warning(
+            "revocation",
+            f"{revocation.mode}: a start without network would serve nothing: the kills kept here are too old",
+            "see `/readyz` of the running service",
+        )
     else:
-        yield _ok("revocation", source)
+        yield _ok("revocation", f"{revocation.mode}: {kept.kills()} kills, kept {age_s:.0f} s ago")
 
 
 def _envoy(subject: Subject) -> Iterator[Part]:

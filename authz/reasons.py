@@ -223,6 +223,7 @@ KILL_TENANT = _error("KILL_TENANT", "this service does not follow the kills of t
 KILL_EPOCH_REGRESS = _error("KILL_EPOCH_REGRESS", "the ledger of kills has lost what it had said before", _OPERATOR)
 KILL_FORGED = _error("KILL_FORGED", "a message of a stream of kills was not signed by the ledger", _OPERATOR)
 KILL_UNREADABLE = _error("KILL_UNREADABLE", "the ledger signed what this release cannot read", _OPERATOR)
+KILL_JOURNAL = _error("KILL_JOURNAL", "kills cannot be kept on this service's disk", _OPERATOR)
 KILL_SCOPE = _malformed(
     "KILL_SCOPE", 400, "the scope of a kill is not one", "Name the scope as `authz kill --help` shows."
 )

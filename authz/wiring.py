@@ -43,6 +43,7 @@ from authz.enrolment.identity import Addresses
 from authz.enrolment.membership import join
 from authz.enrolment.trust import TrustedKeys
 from authz.errors import ConfigError
+from authz.following import Following
 from authz.front import ConfiguredFront
 from authz.identity.clock_guard import ClockGuard
 from authz.identity.jwks_source import JwksSource, JwksTiming, open_jwks
@@ -119,7 +120,8 @@ class Sidecar:
         config, self._keys = taken_issuers(config, self.membership, self._clock)
         self._config = config
         self._log = self._open_log()
-        self.metrics = Metrics(contract=config.policy.contract, revocation=config.revocation.source)
+        self.metrics = Metrics(contract=config.policy.contract, revocation=config.revocation.mode)
+        self._following = self._follow()
         self._masker = Masker(key=_masking_key(config))
         self._spans = self._pipeline()
         self.pdp = PolicyDecisionPoint(config, self._ports())
@@ -151,6 +153,8 @@ class Sidecar:
             self._spans.start()
         if self.membership is not None:
             self.membership.start()
+        if self._following is not None:
+            self._following.start()
         for source in self._keys:
             source.start()
         if self._watch is not None:
@@ -173,13 +177,18 @@ class Sidecar:
         for source in self._keys:
             if source.state().keys == 0:
                 waiting["keys"] = source.state().last_error or "none were read yet"
+        if self._following is not None and (why := self._following.unready()):
+            waiting["kills"] = why
         if self._log is not None and self._log.stats().get("failed"):
             waiting["records"] = "cannot be written"
         return waiting
 
     def degraded(self) -> dict[str, str]:
         """What does not work although checks are served, by part: a code each."""
-        return {"policy": refused.code} if (refused := self.activation.last_failure) else {}
+        found = {"policy": refused.code} if (refused := self.activation.last_failure) else {}
+        if self._following is not None and (code := self._following.degraded()):
+            found["kills"] = code
+        return found
 
     def stop(self) -> bool:
         """Drain and end: NOT_SERVING first, calls in flight finish, then what they needed goes.
@@ -194,6 +203,8 @@ class Sidecar:
             self._watch.stop()
         for source in self._keys:
             source.close()
+        if self._following is not None:
+            self._following.stop()
         if self.membership is not None:
             self.membership.stop()
         if self._spans is not None:
@@ -211,6 +222,11 @@ class Sidecar:
         activation.begin(source)
         watch = Watch(activation, source, policy.watch_s) if policy.watch_s and source.paths else None
         return activation, watch
+
+    def _follow(self) -> Following | None:
+        if self.membership is None or self._config.revocation.source == "none":
+            return None
+        return Following(self._config, self.membership, self._clock, self.metrics)
 
     def _open_log(self) -> Log | None:
         audit = self._config.audit
@@ -233,7 +249,7 @@ class Sidecar:
                 **config.audit.labels,
                 "id": random_id(),
                 "version": __version__,
-                "revocation": config.revocation.source,
+                "revocation": config.revocation.mode,
             },
             entrypoint=config.policy.rule,
             masker=self._masker,
@@ -243,7 +259,7 @@ class Sidecar:
         return Ports(
             front=ConfiguredFront(config, verifier, possession),
             policies=self.activation,
-            kills=NoKills(),
+            kills=self._following.kills if self._following is not None else NoKills(),
             overrides=NoOverrides(),
             budgets=NoBudgets(),
             recorder=Recorder(writer.record),

@@ -188,7 +188,7 @@ def _say_ready(sidecar: Sidecar, config: Config, output: Output) -> None:
         "diagnostics": sidecar.diagnostics_address,
         "contract": config.policy.contract,
         "revision": sidecar.activation.revision.revision,
-        "revocation": config.revocation.source,
+        "revocation": config.revocation.mode,
         "records": str(config.audit.directory or ""),
     }
     if output is Output.JSON:

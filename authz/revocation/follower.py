@@ -20,7 +20,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
 from authz.errors import EntryError
-from authz.reasons import KILL_EPOCH_REGRESS, KILL_FORGED, KILL_UNREADABLE
+from authz.reasons import KILL_EPOCH_REGRESS, KILL_FORGED, KILL_JOURNAL, KILL_UNREADABLE
 from authz.revocation import entries, freshness, journal
 from authz.revocation.entries import Batch, Heartbeat, KillEntry, Snapshot
 from authz.revocation.freshness import Freshness, LedgerTime
@@ -42,8 +42,6 @@ if TYPE_CHECKING:
 log: Final = logging.getLogger(__name__)
 
 _BEAT_NS: Final = 1_000_000_000
-JOURNAL: Final = "KILL_JOURNAL"
-"""Counted where the journal cannot be written."""
 
 
 @dataclass(slots=True)
@@ -175,7 +173,7 @@ class Follower:
             try:
                 journal.keep_keys(self._folder, trusted)
             except OSError as error:
-                self.counted[JOURNAL] += 1
+                self.counted[KILL_JOURNAL.code] += 1
                 log.warning("the keys of streams cannot be kept for a restart: %s", error.strerror)
 
     def recall(self) -> None:
@@ -327,10 +325,10 @@ class Follower:
         try:
             write()
         except OSError as error:
-            self.counted[JOURNAL] += 1
-            if stream.alarm != JOURNAL:
+            self.counted[KILL_JOURNAL.code] += 1
+            if stream.alarm != KILL_JOURNAL.code:
                 log.warning("the journal of %s cannot be written: %s", _named(stream.name), error.strerror)
-            stream.alarm = JOURNAL
+            stream.alarm = KILL_JOURNAL.code
             return False
         return True
 

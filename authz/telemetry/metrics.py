@@ -75,6 +75,28 @@ class _Histogram:
     sum_us: int = 0
 
 
+class Durations(Collector):
+    """A histogram of one metric without labels."""
+
+    def __init__(self, metric: names.Metric) -> None:
+        self._metric = metric
+        self._lock = threading.Lock()
+        self._seen = _Histogram()
+
+    def add(self, seconds: float) -> None:
+        """Count one duration."""
+        microseconds = round(seconds / MICROSECOND)
+        with self._lock:
+            self._seen.bins[bisect_left(_EDGES_US, microseconds)] += 1
+            self._seen.sum_us += microseconds
+
+    def collect(self) -> Iterator[Metric]:
+        """The family, as one consistent moment saw it."""
+        with self._lock:
+            seen = _Histogram(list(self._seen.bins), self._seen.sum_us)
+        yield _histogram_family(self._metric, {(): seen})
+
+
 class DecisionCounts(Collector):
     """Counts and durations of decisions."""
 
@@ -146,6 +168,12 @@ class Registry:
     def add_source(self, source: Source) -> None:
         """Ask `source` at every scrape. It names each of its metrics with the same labels only once."""
         self._sources.sources.append(source)
+
+    def durations(self, metric: names.Metric) -> Durations:
+        """A new histogram of this metric; once for each."""
+        durations = Durations(metric)
+        self._registry.register(durations)
+        return durations
 
     def exposition(self, accept: str = "") -> tuple[str, bytes]:
         """The content type and text of a scrape, in the format that an `Accept` header asks for."""

@@ -120,6 +120,26 @@ READY: Final = Metric("authz_ready", "gauge", (), "1 when checks are served.")
 REVOCATION_MODE: Final = Metric(
     "authz_revocation_mode", "gauge", ("mode",), "1 for where kills come from; `none` means that no kill reaches us."
 )
+KILLS_AGE: Final = Metric(
+    "authz_kill_replica_age_seconds",
+    "gauge",
+    ("streams",),
+    "Time since all kills of the platform, or of every tenant, were known here.",
+)
+KILLS_EPOCH: Final = Metric("authz_kill_replica_epoch", "gauge", ("streams",), "Latest epoch of the ledger of kills.")
+KILLS_SEQUENCE: Final = Metric(
+    "authz_kill_replica_sequence", "gauge", ("streams",), "Entries applied; of tenants, all together."
+)
+KILLS_KNOWN: Final = Metric("authz_kills_known", "gauge", (), "Kills that are not lifted.")
+KILL_EFFECT: Final = Metric(
+    "authz_kill_effect_seconds", "histogram", (), "Time from a kill's entry in the ledger to its effect here."
+)
+KILL_MESSAGES_REFUSED: Final = Metric(
+    "authz_kill_messages_refused", "counter", ("reason",), "Messages of kills that were not taken, by code."
+)
+KILL_LINK_FAILURES: Final = Metric(
+    "authz_kill_link_failures", "counter", ("link",), "Failed reads of kills: redis, or control for the control plane."
+)
 BUILD: Final = Metric("authz_build", "info", ("version", "python"), "This program.")
 POLICY: Final = Metric("authz_policy", "info", ("revision", "bundle_id"), "The active policy; one series.")
 ACTIVATIONS: Final = Metric("authz_policy_activations", "counter", ("outcome",), "Policies activated or refused.")
@@ -137,6 +157,7 @@ CONTROL_CALLS: Final = Metric(
 
 METRICS: Final = (
     DECISIONS, DURATION, STEP_DURATION, CACHE_HITS, CACHE_MISSES, CACHE_ENTRIES, RECORDS_WRITTEN, RECORDS_LOST,
-    SPANS_EXPORTED, SPANS_DROPPED, READY, REVOCATION_MODE, BUILD, POLICY, ACTIVATIONS, OPA_DURATION, OPA_ERRORS,
-    CONTROL_CALLS,
+    SPANS_EXPORTED, SPANS_DROPPED, READY, REVOCATION_MODE, KILLS_AGE, KILLS_EPOCH, KILLS_SEQUENCE,
+    KILLS_KNOWN, KILL_EFFECT, KILL_MESSAGES_REFUSED, KILL_LINK_FAILURES, BUILD, POLICY, ACTIVATIONS, OPA_DURATION,
+    OPA_ERRORS, CONTROL_CALLS,
 )  # fmt: skip

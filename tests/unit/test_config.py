@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from authz.config import Config, Listen, Policy, Route, is_local, load
+from authz.config import Config, Control, Issuer, Listen, Policy, Revocation, Route, is_local, load
 from authz.errors import ConfigError
 from authz.model import Protocol
 from tests.fakes import ISSUER, configuration
@@ -37,6 +37,34 @@ def test_the_defaults_are_these() -> None:
     assert (config.audit.sync, config.audit.record_inputs, config.revocation.source) == ("group", "masked", "none")
     assert (config.policy.rule, Policy(contract="envoy").rule) == ("authz/decision", "envoy/authz/allow")
     assert not config.listen.insecure_plaintext
+
+
+def test_a_control_plane_brings_its_kills_unless_told_otherwise(tmp_path: Path) -> None:
+    control = {"control.url": "https://control.example:8443", "control.state": str(tmp_path)}
+    assert load().revocation.mode == "none"
+    assert load(overrides=control).revocation.mode == "control"
+    assert load(overrides=control | {"revocation.source": "none"}).revocation.mode == "none"
+    elsewhere = load(overrides=control | {"revocation.source": "rediss://u:s3cret@redis:6379"}).revocation
+    assert elsewhere.mode == "redis"
+
+
+@pytest.mark.parametrize(
+    ("source", "url", "told"),
+    [
+        ("control", "", "set control.url"), ("redis://r", "", "set control.url"),
+        ("https://r", "https://c", "rediss://"), ("redis", "https://c", "rediss://"),
+    ],
+)  # fmt: skip
+def test_kills_that_could_not_be_followed_refuse_to_start(tmp_path: Path, source: str, url: str, told: str) -> None:
+    config = Config(
+        policy=Policy(paths=(tmp_path,)),
+        issuers=(Issuer(issuer="i", audience="a", jwks="k"),),
+        revocation=Revocation(source=source),
+        control=Control(url=url, state=tmp_path),
+    )
+    with pytest.raises(ConfigError) as refused:
+        config.verify()
+    assert told in refused.value.remedy
 
 
 def test_without_routes_mcp_is_served_at_mcp_and_envoys_contract_checks_none() -> None:

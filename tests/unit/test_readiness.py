@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from authz.clock import SystemClock
-from authz.config import Audit, Config, Issuer, Limits, Listen, Policy, Revocation, Route, Telemetry
+from authz.config import Audit, Config, Control, Issuer, Limits, Listen, Policy, Revocation, Route, Telemetry
 from authz.edge.diagnostics import Diagnostics
 from authz.identity.development_issuer import AUDIENCE, ISSUER, open_issuer
 from authz.readiness import State, Subject, examine
 from authz.resources import shared
+from authz.revocation.follower import Follower
 from tests.fakes import FakeClock
+from tests.replication import both
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -65,7 +67,23 @@ def test_the_absence_of_kills_is_said_plainly(config: Config) -> None:
     state, found = only(config, "revocation")
     assert state is State.WARNING
     assert "can be killed" in found
-    assert only(changed(config, revocation=Revocation(source="redis://r")), "revocation")[0] is State.OK
+
+
+def test_kills_that_are_kept_are_told_with_their_age(config: Config, tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    following = changed(config, revocation=Revocation(source="redis://r:s3cret@r"), control=Control(state=state))
+    kept, found = only(following, "revocation")
+    assert (kept, "s3cret" in found) == (State.WARNING, False)
+    follower = Follower(state / "kills", SystemClock())
+    for ledger in both():
+        follower.trust(ledger.stream, ledger.keys)
+        follower.take_snapshot(ledger.stream, *ledger.snapshot())
+    assert only(following, "revocation")[0] is State.WARNING
+    for ledger in both():
+        follower.take(ledger.stream, ledger.heartbeat())
+    follower.close()
+    kept, found = only(following, "revocation")
+    assert (kept, "0 kills" in found) == (State.OK, True)
 
 
 def test_a_configuration_that_would_not_start_is_told_with_its_remedy(config: Config) -> None:

@@ -11,7 +11,7 @@ import pytest
 from authz.errors import UnavailableError
 from authz.model import Principal, Risk
 from authz.reasons import KILL_EPOCH_REGRESS
-from authz.revocation import entries, follower
+from authz.revocation import entries
 from authz.revocation.follower import Follower
 from authz.revocation.journal import folder_of
 from tests.fakes import FakeClock
@@ -273,7 +273,7 @@ def test_a_disk_that_is_full_lets_kills_hold_and_the_stream_grow_old(bench: Benc
     assert not bench.follower.is_durable("acme")
     bench.clock.advance(2.1)
     bench.beat()
-    assert (bench.serves(Risk.WRITE), bench.follower.alarms()) == ("KILL_STALE", {"acme": follower.JOURNAL})
+    assert (bench.serves(Risk.WRITE), bench.follower.alarms()) == ("KILL_STALE", {"acme": "KILL_JOURNAL"})
     folder.unlink()
     aside.rename(folder)
     bench.beat()
