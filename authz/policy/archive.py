@@ -99,6 +99,8 @@ def write(files: Mapping[str, bytes]) -> bytes:
 def _unzip(archive: bytes, bounds: Bounds) -> bytes:
     if len(archive) > bounds.archive_bytes:
         raise BundleError(f"the archive is over {bounds.archive_bytes} bytes", code="BUNDLE_SIZE")
+    if not archive:
+        raise _broken("it is empty or not there")
     # Beside the files: a header for each, and what fills their last blocks.
     most = bounds.total_bytes + 2 * _BLOCK * (bounds.entries + 1) + tarfile.RECORDSIZE
     inflate, unpacked, pending = zlib.decompressobj(_GZIP), bytearray(), archive

@@ -92,12 +92,14 @@ def read_candidate(path: Path) -> Candidate:
 
 
 def archive_source(path: Path, contract: Literal["agent", "envoy"]) -> PolicySource:
-    """An archive as the whole policy, with what lies beside it.
+    """An archive as the whole policy, with what lies beside it; it is verified before it is opened.
+
+    One that is not there is an empty one: it is refused like any other, and the last good one stands in for it.
 
     Raises:
         BundleError, ConfigError: see `read_candidate`.
     """
-    candidate = read_candidate(path)
+    candidate = read_candidate(path) if path.exists() else Candidate(path=path.as_posix(), archive=b"")
     return PolicySource(archive=candidate.archive, candidate=candidate, origin=path, contract=contract)
 
 

@@ -403,6 +403,15 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "state").iterdir()] == [NAME]
 
 
+def test_an_archive_that_is_not_there_is_stood_in_for(service: Service) -> None:
+    with pytest.raises(BundleError, match="BUNDLE_ARCHIVE"):
+        service.begin()
+    running(service)
+    service.archive.unlink()
+    assert service.begin() == "BUNDLE_ARCHIVE"
+    assert service.answer() == "1"
+
+
 def test_an_archive_that_is_replaced_is_noticed_with_what_lies_beside_it(service: Service) -> None:
     running(service)
     watch = Watch(service.activation, service.source, 0.02)
