@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
+from authz import destination
 from authz.errors import ConfigError
 from authz.model import Protocol
 
@@ -141,8 +142,16 @@ class Route(Group):
     """What the tools behind this route can do; input for policies and kills."""
     connector: str = ""
     """The tool principal whose credential is used upstream."""
+    destination: str = ""
+    """HOST or HOST:PORT of the tools behind this route; input for policies and kills. On a `proxy` route the request
+    names it."""
     param_headers: dict[str, dict[str, str]] = Field(default_factory=dict)
     """Tool name to {`Mcp-Param-` suffix: RFC 6901 pointer into its arguments} (`x-mcp-header` annotations)."""
+
+    @field_validator("destination")
+    @classmethod
+    def _is_a_destination(cls, text: str) -> str:
+        return str(destination.parse(text)) if text else ""
 
     @model_validator(mode="after")
     def _one_path(self) -> Self:

@@ -7,6 +7,7 @@ Must never resolve a name, and never guess: what could be read as two hosts is r
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
@@ -42,6 +43,7 @@ class Destination:
         return f"{self.host}:{self.port}" if self.port else self.host
 
 
+@functools.lru_cache(maxsize=1024)  # a route's own comes with every call
 def parse(text: str) -> Destination:
     """The destination that `HOST` or `HOST:PORT` names.
 

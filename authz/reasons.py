@@ -182,6 +182,7 @@ TOOL_UNKNOWN = _reason(
 
 # Plain HTTP
 HTTP_PATH = _malformed("HTTP_PATH", 400, "the path cannot be decoded without ambiguity", _REWRITE)
+HTTP_HOST = _malformed("HTTP_HOST", 400, "the host to connect to cannot be read without ambiguity", _REWRITE)
 HTTP_QUERY = _malformed("HTTP_QUERY", 400, "the query cannot be decoded without ambiguity", _REWRITE)
 HTTP_FORM = _malformed("HTTP_FORM", 400, "the form body cannot be decoded without ambiguity", _REWRITE)
 BODY_MULTIPART = _malformed("BODY_MULTIPART", 400, "the multipart body is broken", _REWRITE)

@@ -55,6 +55,9 @@ def input_document(
         document["args"] = call.args
     if call.phase is Phase.RESULT:
         document["result"] = result
+    if call.destination is not None:
+        host, port = call.destination.host, call.destination.port
+        document["destination"] = {"host": host, "port": port} if port else {"host": host}
     document |= {
         "agent": {
             "id": principal.agent,

@@ -81,6 +81,7 @@ def parse(check: Check, route: Route, server: str, limits: Limits) -> ToolCall:
         idempotency_key=check.headers.get("idempotency-key", ""),
         body_sha256=hashlib.sha256(check.body or b"").hexdigest(),
         simple_json=body.simple and all(map(str.isascii, query)),
+        destination=routes.destination_of(check, route),
     )
 
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final
 from authz import reasons
 from authz.errors import InvalidRequestError
 from authz.model import Kind, Protocol, Tool, ToolCall
-from authz.protocol import json_rpc, mirrors, strict_json
+from authz.protocol import json_rpc, mirrors, routes, strict_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -138,6 +138,7 @@ def parse(check: Check, route: Route, server: str, limits: Limits) -> ToolCall:
         traceparent=_traceparent(meta),
         body_sha256=hashlib.sha256(body).hexdigest(),
         simple_json=parsed.simple,
+        destination=routes.destination_of(check, route),
     )
 
 
@@ -151,6 +152,7 @@ def _stream(check: Check, route: Route, server: str) -> ToolCall:
         protocol_version=version,
         mcp_session=_session(check, version),
         simple_json=True,
+        destination=routes.destination_of(check, route),
     )
 
 

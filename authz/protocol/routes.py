@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from authz import reasons
+from authz import destination, reasons
+from authz.destination import Destination
 from authz.errors import InvalidRequestError
 from authz.model import Protocol
 from authz.protocol import uri
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from authz.model import Check
 
 CONNECT: Final = "CONNECT"
+_PORTS: Final = {"http": 80, "https": 443}
 
 
 def match(check: Check, routes: Iterable[Route]) -> Route:
@@ -48,3 +50,22 @@ def match(check: Check, routes: Iterable[Route]) -> Route:
             uri.path_segments(path, reasons.HTTP_PATH)
             return route
     raise InvalidRequestError(reasons.PATH_UNKNOWN)
+
+
+def destination_of(check: Check, route: Route) -> Destination | None:
+    """Where the call leads: what the operator says of the route, or what the request asks of a proxy.
+
+    Raises:
+        InvalidRequestError: HTTP_HOST, a proxy is asked for a host that can be read in two ways, and so could slip by a
+            kill (E10).
+    """
+    if route.protocol is not Protocol.PROXY:
+        return destination.parse(route.destination) if route.destination else None
+    try:
+        asked = destination.parse(check.host)
+    except ValueError as error:
+        raise InvalidRequestError(reasons.HTTP_HOST, str(error)) from None
+    port = asked.port or _PORTS.get(check.scheme, 0)
+    if check.method == CONNECT and not asked.port:
+        raise InvalidRequestError(reasons.HTTP_HOST, "CONNECT names no port")  # RFC 9110 section 9.3.6
+    return Destination(asked.host, port)

@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
+from authz.destination import Destination
 from authz.model import Check, Phase
 from authz.policy.agent_input import Facts, input_document
 from tests.fakes import CALL, PRINCIPAL
@@ -69,6 +70,14 @@ def test_a_listed_tool_has_no_arguments_and_no_result() -> None:
 def test_only_a_result_has_a_result() -> None:
     assert document(phase=Phase.RESULT)["result"] == {"content": []}
     assert "result" not in document()
+
+
+def test_where_the_call_leads_is_input_where_it_is_known() -> None:
+    assert document(destination=Destination("bank.example", 443))["destination"] == {
+        "host": "bank.example",
+        "port": 443,
+    }
+    assert document(destination=Destination("bank.example"))["destination"] == {"host": "bank.example"}
 
 
 @pytest.mark.parametrize("fact", ["lifecycle", "autonomy", "owner"])

@@ -79,3 +79,41 @@ def test_a9_connect_without_a_path_goes_to_a_proxy_only() -> None:
 
 def test_no_routes_match_nothing() -> None:
     assert refusal(check("/mcp")) == "PATH_UNKNOWN"
+
+
+@pytest.mark.parametrize(
+    ("method", "scheme", "host", "named"),
+    [
+        ("CONNECT", "", "DB.test.:5432", "db.test:5432"), ("GET", "http", "db.test", "db.test:80"),
+        ("GET", "https", "db.test", "db.test:443"), ("GET", "", "db.test:8080", "db.test:8080"),
+        ("GET", "", "db.test", "db.test"), ("CONNECT", "", "0xa9fea9fe:80", "169.254.169.254:80"),
+    ],
+)  # fmt: skip
+def test_e10_a_proxy_is_asked_for_one_destination_however_it_is_spelt(
+    method: str, scheme: str, host: str, named: str
+) -> None:
+    request = Check(method=method, scheme=scheme, host=host)
+    assert str(routes.destination_of(request, PROXY)) == named
+
+
+@pytest.mark.parametrize(
+    ("method", "host"),
+    [
+        ("CONNECT", "db.test"),
+        ("CONNECT", ""),
+        ("GET", ""),
+        ("GET", "a b"),
+        ("GET", "user@db.test"),
+        ("GET", "1.2.3.999"),
+    ],
+)
+def test_e10_a_host_that_can_be_read_in_two_ways_is_refused(method: str, host: str) -> None:
+    with pytest.raises(InvalidRequestError, match="HTTP_HOST"):
+        routes.destination_of(Check(method=method, host=host), PROXY)
+
+
+def test_elsewhere_the_operator_says_where_calls_lead() -> None:
+    request = check("/mcp", host="anything at all")
+    assert routes.destination_of(request, MCP) is None
+    led = routes.destination_of(request, Route(path="/mcp", destination="Tools.Example.:443"))
+    assert str(led) == "tools.example:443"
