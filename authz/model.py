@@ -350,6 +350,9 @@ class Decision:
     call: ToolCall | None = None
     local: LocalAnswer | None = None
     inspect_response: bool = False
+    """The tool's answer must be judged too."""
+    watch_response: bool = False
+    """An answer that streams, and that nobody judges, must be cut once its call is stopped."""
     revision: Revision = NO_REVISION
     input_json: bytes = b""
     result_json: bytes = b""

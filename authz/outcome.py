@@ -37,7 +37,8 @@ class Course:
     """What is known so far of one decision under way; refusals are made from it at any step.
 
     `marked_ns` and `latency_us` time the steps; `kills_sequence` is the replica's at step 4, and
-    `kills_stale` says that a kill of the last seconds may have been missing there.
+    `kills_stale` says that a kill of the last seconds may have been missing there; `revocable` says that there are
+    kills at all.
     """
 
     check: Check
@@ -56,6 +57,7 @@ class Course:
     result_json: bytes = b""
     kills_sequence: int = 0
     kills_stale: bool = False
+    revocable: bool = False
     behind_ext_proc: bool = False
     latency_us: dict[str, int] = field(default_factory=dict)
 
@@ -122,6 +124,7 @@ def answered_here(course: Course, local: LocalAnswer) -> Decision:
 
 
 def _passed(course: Course, verdict: Verdict, enforced: Effect, status: Status) -> Decision:
+    inspects = _inspects_response(course)
     return _decision(
         course,
         effect=verdict.effect,
@@ -130,7 +133,8 @@ def _passed(course: Course, verdict: Verdict, enforced: Effect, status: Status) 
         reason=verdict.reason or verdict.effect.value,
         message=verdict.message,
         mode=verdict.mode,
-        inspect_response=_inspects_response(course),
+        inspect_response=inspects,
+        watch_response=course.revocable and course.can_rewrite and not inspects,
         message_id=course.message_id,
     )
 
@@ -199,6 +203,7 @@ def _decision(
     mode: Mode = Mode.BLOCK,
     local: LocalAnswer | None = None,
     inspect_response: bool = False,
+    watch_response: bool = False,
     message_id: str | int | None = None,
 ) -> Decision:
     trace = trace_context.parse(course.check.headers.get("traceparent", ""))
@@ -221,6 +226,7 @@ def _decision(
         call=course.call,
         local=local,
         inspect_response=inspect_response,
+        watch_response=watch_response,
         revision=course.policy.revision if course.policy else course.revision,
         input_json=course.input_json,
         result_json=course.result_json,

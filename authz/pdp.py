@@ -22,7 +22,7 @@ from authz.policy import envoy_contract
 from authz.policy.agent_input import NO_FACTS, Facts, agent_facts, input_document
 from authz.policy.engine import complete
 from authz.reasons import MEMORY_WRITES_PAUSED, REVOKED, SYS_DEADLINE, SYS_INTERNAL
-from authz.revocation.kills import MEMORY_WRITES
+from authz.revocation.kills import MEMORY_WRITES, NoKills
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from authz.budgets.reservations import Budgets
     from authz.clock import Clock
     from authz.config import Config, Route
-    from authz.model import Check, Decision, JsonValue, LocalAnswer, Principal, ToolCall
+    from authz.model import AgentFacts, Check, Decision, JsonValue, LocalAnswer, Principal, ToolCall
     from authz.policy.activation import ActivePolicy, Policies
     from authz.policy.engine import Steps
     from authz.reasons import Reason
@@ -184,6 +184,7 @@ class PolicyDecisionPoint:
         self._mark(course, "protocol")
         # 4. Revocation: no kill covers the call, and the registry has the agent make it.
         course.kills_sequence = self._ports.kills.sequence
+        course.revocable = self._ports.kills.source != NoKills.source
         self._refuse_stopped(course)
         # 5. Override and 6. Facts: from local replicas only.
         facts = self._facts(course)
@@ -199,16 +200,45 @@ class PolicyDecisionPoint:
         return outcome.judged(course, verdict)
 
     def _refuse_stopped(self, course: Course) -> None:
-        if course.principal is None:
-            return
+        if course.principal is not None:
+            course.agent = self._running(course.principal, course.call)
+
+    def _running(self, principal: Principal, call: ToolCall | None) -> AgentFacts | None:
+        """What the registry says of the agent, if it may go on with this call.
+
+        Raises:
+            InvalidRequestError: a kill covers the call, or the registry stops its agent.
+        """
         kills = self._ports.kills
-        kill = kills.covering(course.principal, course.call)
+        kill = kills.covering(principal, call)
         if kill is not None:
             reason = MEMORY_WRITES_PAUSED if kill.kind == MEMORY_WRITES else REVOKED
             raise InvalidRequestError(reason, f"kill {kill.id}: {kill.scope}")
-        course.agent = kills.facts(course.principal)
-        if course.agent is not None and course.call is not None:
-            autonomy.admit(course.agent, course.call)
+        agent = kills.facts(principal)
+        if agent is not None and call is not None:
+            autonomy.admit(agent, call)
+        return agent
+
+    @property
+    def kills_sequence(self) -> int:
+        """Grows whenever calls under way may have been stopped."""
+        return self._ports.kills.sequence
+
+    def stopped(self, principal: Principal, call: ToolCall) -> DenialError | None:
+        """Why a call that was let through must not go on, if anything stopped it since (E12)."""
+        try:
+            self._running(principal, call)
+        except InvalidRequestError as error:
+            return error
+        except UnavailableError:
+            return None  # kills that are too old to tell: new calls answer for that
+        return None
+
+    def cut(self, check: Check, principal: Principal, call: ToolCall, error: DenialError) -> Answered:
+        """The decision and record of an answer under way that ends because its call was stopped."""
+        course = self._course(check)
+        course.principal, course.call = principal, replace(call, phase=Phase.RESULT)
+        return self._record(course, outcome.refused(course, error), b"")
 
     def _is_stale(self, principal: Principal, verdict: Verdict) -> bool:
         """Whether what is let through may have been killed within the last seconds; what risks too much is refused."""
@@ -302,20 +332,20 @@ class PolicyDecisionPoint:
         """Whether the caller may see this tool: phase `list`, on the revision that judged the call.
 
         Raises:
-            DenialError: the policy gave no usable answer; the tool must be hidden.
+            DenialError: a call of it would be stopped, or the policy gave no usable answer; the tool must be hidden.
         """
         call = exchange.call
         tool = replace(call.tool, name=name, method="tools/call")
-        agent = self._ports.kills.facts(exchange.principal)
-        if agent is not None and not autonomy.is_under(agent.tools_ceiling, tool):
-            return False
         listed = replace(call, kind=Kind.LIST, phase=Phase.LIST, tool=tool, args={})
+        self._running(exchange.principal, replace(listed, kind=Kind.CALL))
         verdict, _, _ = self._ask_again(exchange, listed, None)
         return verdict.effect is not Effect.DENY
 
     def filtered(self, exchange: Exchange, hidden: tuple[str, ...], answer: bytes) -> Answered:
-        """The decision and record of a list that is shown without `hidden`, as `answer`."""
+        """The decision and record of a list: shown without `hidden`, as `answer`, unless its call was stopped."""
         course = self._later(exchange, replace(exchange.call, phase=Phase.LIST))
+        if (error := self.stopped(exchange.principal, exchange.call)) is not None:
+            return self._record(course, outcome.refused(course, error), b"")
         decision = outcome.judged(course, Verdict(effect=Effect.ALLOW, reason="list_filtered"))
         return self._record(course, replace(decision, hidden=hidden, inspect_response=False), answer)
 
@@ -330,6 +360,8 @@ class PolicyDecisionPoint:
         call = replace(exchange.call, phase=Phase.RESULT)
         course = self._later(exchange, call)
         try:
+            if (error := self.stopped(exchange.principal, exchange.call)) is not None:
+                raise error
             verdict, course.input_json, course.result_json = self._ask_again(exchange, call, result)
             course.verdict = verdict
             decision = outcome.judged(course, verdict)

@@ -36,7 +36,7 @@ from authz.edge.native_transport import NativeProgram
 from authz.edge.plugin_body import GrpcMethods
 from authz.edge.plugin_input import plugin_input
 from authz.edge.reflection import descriptors
-from authz.edge.streams import GrpcioStreams, NativeStreams
+from authz.edge.streams import GrpcioStreams, NativeStreams, OpenStreams
 from authz.edge.upstream import UpstreamCredentials
 from authz.enrolment.folder import IdentityFolder
 from authz.enrolment.identity import Addresses
@@ -131,6 +131,7 @@ class Sidecar:
         self._ext_authz = ExtAuthz(self.pdp, replies, self._clock, self._plugin_input() if plugin else None)
         self._exchanges = Exchanges(self._clock)
         self._ext_proc = ExtProc(self.pdp, self._exchanges, config.limits)
+        self._open_streams = OpenStreams(lambda: self.pdp.kills_sequence, self._log)
         self._server = self._listen()
         self._diagnostics = self._serve_diagnostics()
         self._stop = threading.Event()
@@ -296,9 +297,9 @@ class Sidecar:
         if config.listen.transport == "grpcio":
             keep = self._exchanges.put
             answerer = Answerer(self._ext_authz, self._log, config.limits.deadline_s, reply.fallback, keep)
-            return GrpcioServer(config, answerer, GrpcioStreams(self._ext_proc, self._log).run)
+            return GrpcioServer(config, answerer, GrpcioStreams(self._ext_proc, self._log, self._open_streams).run)
         native = NativeProgram(self._ext_authz, self._exchanges, recorded=self._log is not None)
-        streams = NativeStreams(self._ext_proc, self._log)
+        streams = NativeStreams(self._ext_proc, self._log, self._open_streams, self._end_stream)
         program = Program(check=native.check, refuse=native.refuse, streams=streams)
         return self._library.serve(server_options(config), program, self._log)
 
@@ -337,11 +338,16 @@ class Sidecar:
                 serving = ready
                 log.warning("the service is %s: %s", "ready" if ready else "not ready", self.unready())
                 self._server.set_serving(ready)
+            self._open_streams.cut_stopped()
             for exchange in self._exchanges.take_overdue():
                 self._alarm(exchange)
             # Taken at any level, so that the library's buffer does not fill with what nobody wants.
             for line in self._library.take_prints()["lines"]:
                 log.debug("policy printed: %s", line["text"])
+
+    def _end_stream(self, stream: int, last: bytes) -> None:
+        if not isinstance(self._server, GrpcioServer):
+            self._server.close_stream(stream, last)
 
     def _alarm(self, exchange: Exchange) -> None:
         """A call went on without its redaction: somebody took ext_proc out of Envoy's filters."""

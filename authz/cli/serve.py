@@ -22,7 +22,7 @@ from authz.telemetry import logs
 from authz.wiring import Sidecar
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from authz.config import Config
 
@@ -166,14 +166,14 @@ def octal(text: str) -> int:
         raise ConfigError(f"`{text}` is not an octal mode", remedy="write it as 0660") from None
 
 
-def run(config: Config, output: Output) -> None:
+def run(config: Config, output: Output, compose: Callable[[Config], Sidecar] = Sidecar) -> None:
     """Serve until a signal, then drain. A second signal ends at once."""
     # Logs have a key of their own: a mark in them need not match one in the records.
     logs.configure(config.telemetry.log_level, Masker(key=secrets.token_bytes(KEY_BYTES)).text)
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: _exit_at_once() if stopping.is_set() else stopping.set())
-    sidecar = Sidecar(config)
+    sidecar = compose(config)
     sidecar.start()
     _say_ready(sidecar, config, output)
     while not stopping.wait(WAKE_S):

@@ -2,7 +2,7 @@
 
 Two legs, told apart by the stream's `x-leg` (see envoy/sidecar.yaml). `request`: redact the buffered request body, if
 it is the very body that was judged. `duplex`: show the tool's answer as the policy allows, whole where it is JSON,
-event by event where it is a stream.
+event by event where it is a stream; or, where nobody judges it, pass it on until its call is stopped (E12).
 
 Decides nothing about policy: the decision is found by the id in ext_authz's own dynamic metadata, which neither a
 client nor a tool can write, and `pdp.py` judges answers. A stream is a state machine over bytes that performs no I/O:
@@ -18,14 +18,15 @@ import hashlib
 import hmac
 import logging
 import re
+import threading
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 from envoy.service.ext_proc.v3.external_processor_pb2 import ProcessingRequest
 from google.protobuf.message import DecodeError
 
-from authz.edge import processing
+from authz.edge import processing, watched
 from authz.edge.inspection import Inspection, refusal
 from authz.errors import DenialError, UnavailableError
 from authz.model import Check, Phase
@@ -34,21 +35,26 @@ from authz.protocol.sse import Event, EventReader
 from authz.reasons import BODY_CHANGED, REDACT_FAILED, SYS_CALLER, SYS_INTERNAL
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from authz.config import Limits
     from authz.edge.exchanges import Exchanges
     from authz.edge.inspection import Inspected
+    from authz.model import Principal, ToolCall
     from authz.pdp import Answered, PolicyDecisionPoint
     from authz.reasons import Reason
 
 log: Final = logging.getLogger(__name__)
 
+Fields: TypeAlias = "Mapping[str, Any]"
+"""ext_authz's dynamic metadata of one request: name to `google.protobuf.Value`."""
 LEG: Final = "x-leg"
 NAMESPACE: Final = "envoy.filters.http.ext_authz"
 """ext_authz's own dynamic metadata; Envoy lets no request or response write to it."""
 _JSON: Final = re.compile(r"application/(?:[\w.+-]+\+)?json(?:\s*;.*)?", re.IGNORECASE)
 _EVENT_STREAM: Final = re.compile(r"text/event-stream(?:\s*;.*)?", re.IGNORECASE)
+PATIENCE_S: Final = 0.05
+"""How long to wait for the message that a stream is judging before it is asked again to end."""
 _SUCCESS: Final = range(200, 300)
 _STALE: Final = ("content-digest", "content-md5", "digest", "repr-digest", "etag")
 """Headers that describe a body's bytes, and are wrong once those change."""
@@ -94,15 +100,39 @@ class ExtProc:
 
 
 class Stream:
-    """One ext_proc stream."""
+    """One ext_proc stream. Its messages come one after another; only `cut` may come beside them."""
 
-    def __init__(self, ext_proc: ExtProc, leg: type[RequestLeg | ResponseLeg] | None) -> None:
+    def __init__(self, ext_proc: ExtProc, leg: Callable[[ExtProc, Fields], Leg] | None) -> None:
         self._ext_proc = ext_proc
         self._make_leg = leg
-        self._leg: RequestLeg | ResponseLeg | None = None
+        self._leg: Leg | None = None
+        self._lock = threading.Lock()
+        self._is_over = self._is_cut = False
 
     def message(self, raw: bytes) -> Outcome:
         """Take one `ProcessingRequest`. Always returns an outcome; nothing passes because something broke."""
+        with self._lock:
+            # After a cut its last message is on the way. Ending without one would tell Envoy to go on by itself (B3).
+            outcome = NOTHING if self._is_cut else self._message(raw)
+            self._is_over = self._is_over or outcome.end
+            return outcome
+
+    def cut(self) -> Outcome:
+        """End an answer under way whose call was stopped, on record and once.
+
+        Raises:
+            TimeoutError: a message is being judged; ask again.
+        """
+        if not self._lock.acquire(timeout=PATIENCE_S):
+            raise TimeoutError
+        try:
+            outcome = NOTHING if self._is_over or self._leg is None else self._leg.cut()
+            self._is_cut = self._is_over = self._is_over or outcome.end
+            return outcome
+        finally:
+            self._lock.release()
+
+    def _message(self, raw: bytes) -> Outcome:
         try:
             request = ProcessingRequest.FromString(raw)
         except DecodeError:
@@ -125,20 +155,39 @@ class Stream:
         if self._leg is None:
             if self._make_leg is None:
                 return self.refuse(SYS_CALLER)
-            self._leg = self._make_leg(self._ext_proc, _decision_id(request))
+            self._leg = self._make_leg(self._ext_proc, request.metadata_context.filter_metadata[NAMESPACE].fields)
         return self._leg.take(request)
 
 
-def _decision_id(request: ProcessingRequest) -> str:
-    fields = request.metadata_context.filter_metadata[NAMESPACE].fields
-    return fields["decision_id"].string_value if "decision_id" in fields else ""
+def _text(fields: Fields, name: str) -> str:
+    return fields[name].string_value if name in fields else ""
+
+
+class Leg(Protocol):
+    """What one stream is there for."""
+
+    def take(self, request: ProcessingRequest) -> Outcome:
+        """Answer one message.
+
+        Raises:
+            DenialError: the request must end.
+        """
+        ...
+
+    def refuse(self, reason: Reason) -> Outcome:
+        """End the request with an error, on record."""
+        ...
+
+    def cut(self) -> Outcome:
+        """The same if its call was stopped since; else nothing."""
+        ...
 
 
 class RequestLeg:
     """Headers, then the whole body: redacted, or the request ends."""
 
-    def __init__(self, ext_proc: ExtProc, decision_id: str) -> None:
-        exchange = ext_proc.exchanges.take_plan(decision_id)
+    def __init__(self, ext_proc: ExtProc, fields: Fields) -> None:
+        exchange = ext_proc.exchanges.take_plan(_text(fields, "decision_id"))
         if exchange is None:
             raise UnavailableError(REDACT_FAILED, "no plan is known for this request")
         self._exchange = exchange
@@ -158,6 +207,8 @@ class RequestLeg:
             return Outcome(answers=(processing.continue_headers("request_headers"),))
         if (self._state, kind) == (_State.BODY, "request_body"):
             self._state = _State.DONE
+            if (cut := self.cut()).end:
+                return cut
             return Outcome(answers=(self._redacted(request.request_body.body),), end=True)
         raise UnavailableError(REDACT_FAILED, f"{kind} is out of order")
 
@@ -165,6 +216,10 @@ class RequestLeg:
         """End the request with an error, on record."""
         answered = self._pdp.refuse_later(self._exchange, Phase.CALL, reason)
         return Outcome(answers=(immediate(answered),), judged=(answered,), end=True)
+
+    def cut(self) -> Outcome:
+        """End a request whose call was stopped before it reached the tool."""
+        return _cut(self._pdp, self._exchange.check, self._exchange.principal, self._exchange.call)
 
     def _redacted(self, body: bytes) -> bytes:
         call, verdict = self._exchange.call, self._exchange.decision.verdict
@@ -191,8 +246,8 @@ class _Head:
 class ResponseLeg:
     """Headers are held until the body is judged; of an event stream they go at once, and each event when judged."""
 
-    def __init__(self, ext_proc: ExtProc, decision_id: str) -> None:
-        exchange = ext_proc.exchanges.find(decision_id)
+    def __init__(self, ext_proc: ExtProc, fields: Fields) -> None:
+        exchange = ext_proc.exchanges.find(_text(fields, "decision_id"))
         if exchange is None:
             raise UnavailableError(REDACT_FAILED, "no exchange is known for this answer")
         self._exchange = exchange
@@ -227,6 +282,10 @@ class ResponseLeg:
         self._state = _State.DONE
         answered = self._pdp.refuse_later(self._exchange, self._inspection.phase, reason)
         return Outcome(answers=(immediate(answered),), judged=(answered,), end=True)
+
+    def cut(self) -> Outcome:
+        """End an answer whose call was stopped. Envoy resets one that has begun."""
+        return _cut(self._pdp, self._exchange.check, self._exchange.principal, self._exchange.call)
 
     def _headers(self, headers: Mapping[str, str], *, is_all: bool) -> Outcome:
         # Asked for no encoding, the tool chose one all the same: it cannot be read within bounds (B5).
@@ -278,9 +337,9 @@ class ResponseLeg:
             shown += Event(data=inspected.body, fields=fields).render() if inspected.body else b""
         if is_last:
             self._state = _State.DONE
-        if not shown and not is_last:
-            return NOTHING
-        return Outcome(answers=(processing.response_body(bytes(shown), is_last=is_last),), judged=tuple(judged))
+        # What was judged is on record even where nothing of it is shown: its number in the log is taken.
+        answers = (processing.response_body(bytes(shown), is_last=is_last),) if shown or is_last else ()
+        return Outcome(answers=answers, judged=tuple(judged))
 
     def _trailers(self, state: _State, names: list[str]) -> Outcome:
         """The end of a body that has trailers. They are dropped: nobody judged them (B7)."""
@@ -292,7 +351,66 @@ class ResponseLeg:
         return Outcome(answers=answers, judged=whole.judged)
 
 
-LEGS: Final[dict[str, type[RequestLeg | ResponseLeg]]] = {"request": RequestLeg, "duplex": ResponseLeg}
+class WatchLeg:
+    """An answer that nobody judges: it passes as it comes, until its call is stopped."""
+
+    def __init__(self, ext_proc: ExtProc, fields: Fields) -> None:
+        self._watched = watched.read(_text(fields, watched.METADATA))
+        self._check = Check(headers={"traceparent": _text(fields, "traceparent")})
+        self._pdp = ext_proc.pdp
+        self._state = _State.HEADERS
+
+    def take(self, request: ProcessingRequest) -> Outcome:
+        """Answer one message.
+
+        Raises:
+            DenialError: the request must end.
+        """
+        match self._state, request.WhichOneof("request"):
+            case _State.HEADERS, "response_headers":
+                # The kill may have come while the tool was thinking.
+                self._state = _State.DONE if request.response_headers.end_of_stream else _State.EVENTS
+                cut = self.cut()
+                return cut if cut.end else Outcome(answers=(processing.continue_headers("response_headers"),))
+            case _State.EVENTS, "response_body":
+                body = request.response_body
+                if not body.body and not body.end_of_stream:
+                    return NOTHING
+                return Outcome(answers=(processing.response_body(body.body, is_last=body.end_of_stream),))
+            case _State.EVENTS, "response_trailers":
+                self._state = _State.DONE
+                return Outcome(answers=(processing.drop_trailers(()),))
+            case _, kind:
+                raise UnavailableError(SYS_CALLER, f"{kind} is out of order")
+
+    def refuse(self, reason: Reason) -> Outcome:
+        """End the request with an error, on record."""
+        return self._ended(UnavailableError(reason))
+
+    def cut(self) -> Outcome:
+        """End an answer whose call was stopped. Envoy resets one that has begun."""
+        return _cut(self._pdp, self._check, self._watched.principal, self._watched.call)
+
+    def _ended(self, error: DenialError) -> Outcome:
+        return _ended(self._pdp.cut(self._check, self._watched.principal, self._watched.call, error))
+
+
+def _response_leg(ext_proc: ExtProc, fields: Fields) -> Leg:
+    """Judged where the decision asked for that."""
+    is_judged = "inspect_response" in fields and fields["inspect_response"].bool_value
+    return ResponseLeg(ext_proc, fields) if is_judged or watched.METADATA not in fields else WatchLeg(ext_proc, fields)
+
+
+LEGS: Final[dict[str, Callable[[ExtProc, Fields], Leg]]] = {"request": RequestLeg, "duplex": _response_leg}
+
+
+def _cut(pdp: PolicyDecisionPoint, check: Check, principal: Principal, call: ToolCall) -> Outcome:
+    error = pdp.stopped(principal, call)
+    return NOTHING if error is None else _ended(pdp.cut(check, principal, call, error))
+
+
+def _ended(answered: Answered) -> Outcome:
+    return Outcome(answers=(immediate(answered),), judged=(answered,), end=True)
 
 
 def _judged(inspected: Inspected) -> tuple[Answered, ...]:

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from authz.pdp import Answered, Exchange
     from authz.reasons import Reason
 
+    Process = Callable[[Iterator[bytes], Mapping[str, str], Callable[[], None]], Iterable[bytes]]
+    """Requests, metadata, and what breaks the stream off, to its answers."""
+
 log: Final = logging.getLogger(__name__)
 AUTHORIZATION: Final = "envoy.service.auth.v3.Authorization"
 EXTERNAL_PROCESSOR: Final = "envoy.service.ext_proc.v3.ExternalProcessor"
@@ -116,7 +119,7 @@ class GrpcioServer:
         self,
         config: Config,
         answerer: Answerer,
-        process: Callable[[Iterator[bytes], Mapping[str, str]], Iterable[bytes]],
+        process: Process,
     ) -> None:
         self._answerer = answerer
         self._health = health.HealthServicer()
@@ -154,12 +157,10 @@ def service(name: str, method: str, answer: Callable[[bytes, object], bytes]) ->
     return grpc.method_handlers_generic_handler(name, {method: grpc.unary_unary_rpc_method_handler(answer)})
 
 
-def _stream(
-    process: Callable[[Iterator[bytes], Mapping[str, str]], Iterable[bytes]],
-) -> grpc.GenericRpcHandler[bytes, bytes]:
+def _stream(process: Process) -> grpc.GenericRpcHandler[bytes, bytes]:
     def run(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterable[bytes]:
         metadata = {key: str(value) for key, value in context.invocation_metadata()}
-        return process(requests, metadata)
+        return process(requests, metadata, context.cancel)
 
     return grpc.method_handlers_generic_handler(
         EXTERNAL_PROCESSOR, {"Process": grpc.stream_stream_rpc_method_handler(run)}

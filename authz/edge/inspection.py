@@ -94,7 +94,8 @@ class Inspection:
         filtered = results.filter_tools(message, self._is_visible, modern=modern)
         shown = body if filtered.message == message else orjson.dumps(filtered.message)
         answered = self._pdp.filtered(self._exchange, filtered.hidden, shown)
-        return Inspected(body=shown, answered=answered)
+        is_shown = answered.decision.forwards
+        return Inspected(body=shown if is_shown else _refusal_of(message, answered.decision), answered=answered)
 
     def _is_visible(self, tool: JsonObject) -> bool:
         try:

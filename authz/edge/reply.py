@@ -16,7 +16,7 @@ from urllib.parse import quote
 import orjson
 from google.protobuf.struct_pb2 import Struct
 
-from authz.edge import wire
+from authz.edge import watched, wire
 from authz.identity.trusted_peer import headers_to_remove
 from authz.model import NO_HEADER_CHANGES, Effect
 
@@ -120,6 +120,10 @@ class Replies:
             true.append("sanitize_request")
         if decision.inspect_response:
             true.append("inspect_response")
+        if decision.watch_response and call is not None and decision.principal is not None:
+            strings[watched.METADATA] = watched.write(decision.principal, call.tool)
+            strings["traceparent"] = f"00-{decision.trace_id}-{decision.span_id}-01"
+            true.append("watch_response")
         return common + wire.struct(strings, tuple(true))
 
 

@@ -146,7 +146,11 @@ class Service:
 
 @contextlib.contextmanager
 def service(
-    state: Path, upstream_url: str, protocol: Protocol = Protocol.MCP, edit: Callable[[Json], object] = lambda _: None
+    state: Path,
+    upstream_url: str,
+    protocol: Protocol = Protocol.MCP,
+    edit: Callable[[Json], object] = lambda _: None,
+    command: Callable[[Path], list[str]] = service_command,
 ) -> Iterator[Service]:
     """A ready decision service, its configuration edited; ended with its Envoys."""
     state.mkdir(mode=0o700, exist_ok=True)
@@ -175,7 +179,7 @@ def service(
     file.write_text(yaml.safe_dump(document))
     program = Program(
         name="service",
-        command=service_command(file),
+        command=command(file),
         log_file=state / "authz.log",
         is_ready=lambda: answers("/readyz", plan.diagnostics) is not None,
     )

@@ -87,7 +87,9 @@ def test_a_tool_over_the_ceiling_is_refused_before_policy_and_not_listed() -> No
     bench.front.what = replace(CALL, kind=Kind.LIST, tool=replace(TOOL, name="", method="tools/list"))
     exchange = decide(bench, BEHIND_EXT_PROC).exchange
     assert exchange is not None
-    assert [bench.pdp().visible(exchange, name) for name in ("search", "read_document")] == [True, False]
+    assert bench.pdp().visible(exchange, "search")
+    with pytest.raises(InvalidRequestError, match="TOOL_CEILING"):
+        bench.pdp().visible(exchange, "read_document")
 
 
 def test_an_observer_only_reads() -> None:

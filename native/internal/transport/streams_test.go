@@ -82,3 +82,34 @@ func TestAStreamIsCutFromThisSide(t *testing.T) {
 	}
 	expect(t, "a closed stream", s.Send(1, nil), errNoStream)
 }
+
+func TestTheRecordOfAStuckStreamMessageIsAskedForOnce(t *testing.T) {
+	s := start(t, talk, nil)
+	wire := openStream(t, s)
+	_ = wire.SendMsg(&frame{bytes: []byte("stuck")})
+	expect(t, "answer", receive(wire), "library: SYS_DEADLINE")
+	for len(s.told()) < 4 {
+		time.Sleep(time.Millisecond)
+	}
+	expect(t, "refusals", s.refusals(), "SYS_DEADLINE false")
+}
+
+func TestNoRecordIsAskedForWhoLeavesDuringAMessage(t *testing.T) {
+	s := start(t, talk, nil)
+	ctx, leave := context.WithTimeout(context.Background(), 5*time.Second)
+	defer leave()
+	wire, err := s.connection.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}, "/"+processor+"/Process")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = wire.SendMsg(&frame{bytes: []byte("stuck")})
+	for len(s.told()) < 2 {
+		time.Sleep(time.Millisecond)
+	}
+	leave()
+	for len(s.told()) < 3 {
+		time.Sleep(time.Millisecond)
+	}
+	expect(t, "refusals", s.refusals(), "")
+	expect(t, "last", s.told()[2], "3 1 ")
+}

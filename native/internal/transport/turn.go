@@ -152,11 +152,22 @@ func (s *Server) settled(call, asked *Call, reply Reply, replied bool) *barrier.
 		call.Claim.Commit()
 		call.settle(call.refused(Internal))
 		return nil
-	case asked.Kind == Refusal || !call.Claim.Commit() && call.Claim.Expired():
+	case asked.Kind == Refusal:
 		return s.keep(reply)
+	case !call.Claim.Commit() && call.Claim.Expired():
+		return s.outrun(call, reply)
 	default:
 		return s.commit(call, reply)
 	}
+}
+
+// outrun is for a reply that came after the watchdog's. Its record is kept; without one, what was sent has none yet. To
+// a caller that left nothing was sent.
+func (s *Server) outrun(call *Call, reply Reply) *barrier.Entry {
+	if len(reply.Record) == 0 && call.Kind == StreamMessage && !call.gone.Load() {
+		s.record(call, DeadlineExceeded, nil)
+	}
+	return s.keep(reply)
 }
 
 // keep is the entry of a record whose answer is out already. An allow among them would be a lie.

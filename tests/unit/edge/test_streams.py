@@ -9,10 +9,9 @@ import pytest
 from envoy.service.ext_proc.v3.external_processor_pb2 import ProcessingResponse
 
 from authz.edge.ext_proc import Outcome
-from authz.edge.streams import GrpcioStreams, NativeStreams
+from authz.edge.streams import GrpcioStreams, NativeStreams, OpenStreams
 from authz.model import Check, Effect
 from authz.native import NativeError
-from authz.reasons import SYS_DEADLINE
 from tests.fakes import Bench, FakeClaim
 
 if TYPE_CHECKING:
@@ -40,6 +39,10 @@ def judged(sequence: int, enforced: Effect = Effect.ALLOW) -> Answered:
     return replace(answered, sequence=sequence, decision=replace(answered.decision, enforced=enforced))
 
 
+def watching(log: FakeLog | None = None) -> OpenStreams:
+    return OpenStreams(lambda: 0, log)
+
+
 class FakeExtProc:
     """Every message has the outcome that it is told; keeps the legs that were opened and the refusals."""
 
@@ -64,7 +67,7 @@ class FakeExtProc:
 
 def native(outcome: Outcome, log: FakeLog | None) -> tuple[NativeStreams, FakeExtProc]:
     fake: Any = FakeExtProc(outcome)
-    streams = NativeStreams(fake, log)
+    streams = NativeStreams(fake, log, watching(log), lambda *_: None)
     streams.open(1, {"metadata": {"x-leg": ["request"]}, "peer": ""})
     return streams, fake
 
@@ -89,19 +92,20 @@ def test_without_a_log_nothing_is_handed_over() -> None:
     assert (reply.record, reply.answers) == (None, (b"a",))
 
 
-def test_a3_who_loses_the_claim_voids_what_was_judged_and_records_the_deadline() -> None:
+def test_a3_who_loses_the_claim_voids_what_was_judged_and_leaves_the_record_to_whoever_answered() -> None:
     log = FakeLog()
     streams, fake = native(Outcome(answers=(b"secret",), judged=(judged(1), judged(2))), log)
     reply = streams.message(1, b"", FakeClaim(is_open=False))  # type: ignore[arg-type]
     assert log.voided == [1, 2]
-    assert fake.refused == [SYS_DEADLINE.code]
-    assert (reply.answers, reply.sequence) == ((b"refused",), 99)
+    assert (reply.answers, reply.record, reply.allow) == ((), None, False)
+    assert fake.refused == []
+    assert streams.refuse(1, "SYS_DEADLINE", b"", None).sequence == 99
 
 
 @pytest.mark.parametrize("legs", [[], ["request", "duplex"]])
 def test_a_stream_that_names_not_one_leg_names_none(legs: list[str]) -> None:
     fake: Any = FakeExtProc(Outcome())
-    NativeStreams(fake, None).open(1, {"metadata": {"x-leg": legs}, "peer": ""})
+    NativeStreams(fake, None, watching(), lambda *_: None).open(1, {"metadata": {"x-leg": legs}, "peer": ""})
     assert fake.opened == [{}]
 
 
@@ -115,7 +119,7 @@ def test_a_closed_stream_can_still_be_refused() -> None:
 def test_grpcio_writes_every_record_before_it_answers() -> None:
     log = FakeLog()
     fake: Any = FakeExtProc(Outcome(answers=(b"a", b"b"), judged=(judged(1), judged(2)), end=True))
-    answers = iter(GrpcioStreams(fake, log).run(iter([b"", b""]), {}))
+    answers = iter(GrpcioStreams(fake, log, watching()).run(iter([b"", b""]), {}, lambda: None))
     assert next(iter(answers)) == b"a"
     assert log.written == [1, 2]
     assert list(answers) == [b"b"]
@@ -123,7 +127,7 @@ def test_grpcio_writes_every_record_before_it_answers() -> None:
 
 def test_grpcio_ends_the_request_when_a_record_cannot_be_written() -> None:
     fake: Any = FakeExtProc(Outcome(answers=(b"secret",), judged=(judged(1),)))
-    (answer,) = GrpcioStreams(fake, FakeLog(is_broken=True)).run(iter([b"", b""]), {})
+    (answer,) = GrpcioStreams(fake, FakeLog(is_broken=True), watching()).run(iter([b"", b""]), {}, lambda: None)
     assert b"AUDIT_UNAVAILABLE" in ProcessingResponse.FromString(answer).immediate_response.body
 
 
@@ -143,4 +147,4 @@ def test_a_stream_that_is_gone_is_forgotten() -> None:
 
 def test_without_a_log_answers_are_sent_all_the_same() -> None:
     fake: Any = FakeExtProc(Outcome(answers=(b"a",), judged=(judged(1),), end=True))
-    assert list(GrpcioStreams(fake, None).run(iter([b"m"]), {})) == [b"a"]
+    assert list(GrpcioStreams(fake, None, watching()).run(iter([b"m"]), {}, lambda: None)) == [b"a"]
