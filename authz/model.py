@@ -153,8 +153,9 @@ class Confirmation:
 class Principal:
     """Who calls, as a verified token says. Agents are known by (issuer, tenant, agent).
 
-    `parents` are the agents that delegated to this one: the token's `parents`, root first, then the other actors of its
-    `act` chain, outermost first; each once. `confirmation` is None for a bearer token.
+    `parents` are those that delegated to this agent: the token's `parents`, root first, then, where it has an `act`
+    chain, its subject and the chain's other actors, outermost first; each once. `confirmation` is None for a bearer
+    token.
     """
 
     issuer: str
@@ -168,11 +169,6 @@ class Principal:
     jti_sha256: str = ""
     expires_at: float = 0.0
     confirmation: Confirmation | None = None
-
-    @property
-    def ancestors(self) -> tuple[str, ...]:
-        """Whose subtree this agent is in, for kills: its parents, and the subject that it acts for."""
-        return self.parents if self.subject == self.agent else (*self.parents, self.subject)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

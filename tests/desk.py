@@ -11,10 +11,11 @@ import orjson
 from envoy.service.ext_proc.v3.external_processor_pb2 import ProcessingRequest, ProcessingResponse
 
 from authz.config import Limits
+from authz.edge import watched
 from authz.edge.exchanges import Exchanges
 from authz.edge.ext_proc import NAMESPACE, ExtProc
 from authz.model import Check, Kind, Protocol
-from tests.fakes import CALL, ROUTE, Bench, FakeClaim, FakeQuery
+from tests.fakes import CALL, PRINCIPAL, ROUTE, Bench, FakeClaim, FakeQuery
 
 if TYPE_CHECKING:
     from authz.edge.ext_proc import Outcome, Stream
@@ -69,14 +70,21 @@ class Desk:
         assert answered.exchange is not None
         self.exchange: Exchange = answered.exchange
         self.exchanges.put(self.exchange)
+        self.decided: dict[str, Any] = {}
 
     def open(self, leg: str) -> Stream:
         return self.ext_proc.open({"x-leg": leg})
 
+    def watch(self) -> None:
+        """From here on messages say that nobody judges the answer, as of a decision that asks for no more."""
+        text = watched.write(PRINCIPAL, CALL.tool, None)
+        self.decided = {watched.METADATA: text, "watch_response": True, "traceparent": f"00-{'a' * 32}-{'b' * 16}-01"}
+
     def message(self, side: str, content: object = None, *, decision_id: str = "", is_observed: bool = False) -> bytes:
         oneof: Any = {side: content or {}}
         request = ProcessingRequest(observability_mode=is_observed, **oneof)
-        decided = {"decision_id": decision_id or self.exchange.decision.id}
+        decided = {"inspect_response": not self.decided, **self.decided}
+        decided["decision_id"] = decision_id or self.exchange.decision.id
         request.metadata_context.filter_metadata[NAMESPACE].update(decided)
         raw: bytes = request.SerializeToString()
         return raw

@@ -121,7 +121,7 @@ class Replies:
         if decision.inspect_response:
             true.append("inspect_response")
         if decision.watch_response and call is not None and decision.principal is not None:
-            strings[watched.METADATA] = watched.write(decision.principal, call.tool)
+            strings[watched.METADATA] = watched.write(decision.principal, call.tool, call.destination)
             strings["traceparent"] = f"00-{decision.trace_id}-{decision.span_id}-01"
             true.append("watch_response")
         return common + wire.struct(strings, tuple(true))

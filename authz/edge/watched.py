@@ -14,6 +14,7 @@ from typing import Final
 import orjson
 from pydantic import TypeAdapter, ValidationError
 
+from authz.destination import Destination  # noqa: TC001 - read back by its annotation
 from authz.errors import UnavailableError
 from authz.model import Principal, Tool, ToolCall  # noqa: TC001 - read back by their annotations
 from authz.reasons import SYS_CALLER
@@ -27,20 +28,22 @@ class Watched:
 
     principal: Principal
     tool: Tool
+    destination: Destination | None = None
 
     @property
     def call(self) -> ToolCall:
         """As kills are asked about it; its arguments are not known any more."""
-        return ToolCall(tool=self.tool)
+        return ToolCall(tool=self.tool, destination=self.destination)
 
 
 _READER: Final = TypeAdapter(Watched)
 
 
 @functools.lru_cache(maxsize=1024)  # an agent that calls a tool calls it again
-def write(principal: Principal, tool: Tool) -> str:
+def write(principal: Principal, tool: Tool, destination: Destination | None) -> str:
     """As text; what the token was bound to is of no use any more."""
-    return orjson.dumps(Watched(principal=replace(principal, confirmation=None), tool=tool)).decode()
+    bare = replace(principal, confirmation=None)
+    return orjson.dumps(Watched(principal=bare, tool=tool, destination=destination)).decode()
 
 
 def read(text: str) -> Watched:

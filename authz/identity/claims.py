@@ -58,7 +58,7 @@ def principal(claims: JsonObject, *, issuer: Issuer, now_s: float, limits: Limit
         subject=subject,
         session=_identifier(claims, "session", ""),
         scopes=_scopes(claims),
-        parents=_delegators(_parents(claims), actors, agent),
+        parents=_delegators(_parents(claims), subject, actors, agent),
         client=_identifier(claims, "client_id", ""),
         jti_sha256=sha256(_identifier(claims, "jti").encode()).hexdigest(),
         expires_at=expires_at,
@@ -140,9 +140,13 @@ def _parents(claims: JsonObject) -> tuple[str, ...]:
     return tuple(_checked_identifier(parent, "parents") for parent in parents)
 
 
-def _delegators(parents: tuple[str, ...], actors: tuple[str, ...], agent: str) -> tuple[str, ...]:
-    """Whoever delegated to `agent`, each once: the issuer's list first, as its order is stated, then further actors."""
-    return tuple(dict.fromkeys((*parents, *(actor for actor in actors if actor != agent))))
+def _delegators(parents: tuple[str, ...], subject: str, actors: tuple[str, ...], agent: str) -> tuple[str, ...]:
+    """Whoever delegated to `agent`, each once: the issuer's list in its order, then whom the actors act for, then they.
+
+    A subject without actors delegates nothing: its token is its own, or that of a person whose agent `agent_id` names.
+    """
+    chain = (subject, *actors) if actors else ()
+    return tuple(dict.fromkeys((*parents, *(name for name in chain if name != agent))))
 
 
 def _actors(claims: JsonObject) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from authz.revocation.kills import Kill
 from authz.wiring import Sidecar
 
 if TYPE_CHECKING:
-    from authz.model import AgentFacts, Principal, ToolCall
+    from authz.model import AgentFacts, Principal, Risk, ToolCall
     from authz.pdp import Ports
 
 
@@ -39,6 +39,9 @@ class FileKills:
 
     def facts(self, principal: Principal) -> AgentFacts | None:  # noqa: ARG002 - the port's shape
         return None
+
+    def admit(self, principal: Principal, risk: Risk) -> bool:  # noqa: ARG002 - the port's shape
+        return False
 
 
 class KillableSidecar(Sidecar):

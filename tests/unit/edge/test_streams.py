@@ -148,3 +148,89 @@ def test_a_stream_that_is_gone_is_forgotten() -> None:
 def test_without_a_log_answers_are_sent_all_the_same() -> None:
     fake: Any = FakeExtProc(Outcome(answers=(b"a",), judged=(judged(1),), end=True))
     assert list(GrpcioStreams(fake, None, watching()).run(iter([b"m"]), {}, lambda: None)) == [b"a"]
+
+
+class Cuttable:
+    """A stream that was stopped, or not, or is busy for some time."""
+
+    def __init__(self, *, is_stopped: bool = True, busy: int = 0) -> None:
+        self.is_stopped = is_stopped
+        self.busy = busy
+
+    def cut(self) -> Outcome:
+        if self.busy:
+            self.busy -= 1
+            raise TimeoutError
+        if not self.is_stopped:
+            return Outcome()
+        self.is_stopped = False
+        return Outcome(answers=(b"revoked",), judged=(judged(7, Effect.DENY),), end=True)
+
+
+class Watch:
+    """Open streams, whose kills a test moves."""
+
+    def __init__(self, log: FakeLog | None = None) -> None:
+        self.sequence = 0
+        self.ended: list[tuple[Any, bytes]] = []
+        self.streams = OpenStreams(lambda: self.sequence, log)
+
+    def add(self, stream: Any) -> Any:
+        self.streams.add(stream, lambda last: self.ended.append((stream, last)))
+        return stream
+
+    def kill(self) -> None:
+        self.sequence += 1
+        self.streams.cut_stopped()
+
+
+def test_e12_what_was_stopped_ends_after_its_record_and_the_rest_goes_on() -> None:
+    watch = Watch(log := FakeLog())
+    stopped = watch.add(Cuttable())
+    watch.add(Cuttable(is_stopped=False))
+    watch.kill()
+    assert watch.ended == [(stopped, b"revoked")]
+    assert log.written == [7]
+
+
+def test_while_no_kill_moves_no_stream_is_asked() -> None:
+    watch = Watch()
+    watch.add(Cuttable())
+    watch.streams.cut_stopped()
+    assert watch.ended == []
+
+
+def test_e12_a_busy_stream_is_asked_again_without_another_kill() -> None:
+    watch = Watch()
+    busy = watch.add(Cuttable(busy=2))
+    watch.kill()
+    assert watch.ended == []
+    watch.streams.cut_stopped()
+    watch.streams.cut_stopped()
+    assert watch.ended == [(busy, b"revoked")]
+
+
+def test_a_stream_that_is_gone_is_not_asked() -> None:
+    watch = Watch()
+    watch.streams.remove(watch.add(Cuttable()))
+    watch.kill()
+    assert watch.ended == []
+
+
+@pytest.mark.parametrize("log", [None, FakeLog(is_broken=True)])
+def test_e12_a_cut_stands_even_where_it_cannot_be_recorded(log: FakeLog | None) -> None:
+    watch = Watch(log)
+    watch.add(Cuttable())
+    watch.kill()
+    assert len(watch.ended) == 1
+
+
+def test_e12_the_stream_that_was_stopped_is_ended_by_its_number() -> None:
+    watch, ended = Watch(), []
+    fake: Any = type("ExtProc", (), {"open": lambda *_: Cuttable()})()
+    streams = NativeStreams(fake, None, watch.streams, lambda number, last: ended.append((number, last)))
+    for number in (3, 4):
+        streams.open(number, {"metadata": {}, "peer": ""})
+    streams.close(4)
+    watch.kill()
+    assert ended == [(3, b"revoked")]
