@@ -298,6 +298,9 @@ APPROVAL_INVALID = _reason(
 BUDGET_UNAVAILABLE = _error("BUDGET_UNAVAILABLE", "the budget that the policy charges is not available", _RETRY)
 
 # The control plane
+KEYS_CHANGED = _malformed(
+    "KEYS_CHANGED", 409, "the signing keys were changed by somebody else at once", "List the keys, then ask again."
+)
 SIGNING_KEY_UNAVAILABLE = _error(
     "SIGNING_KEY_UNAVAILABLE",
     "there is no key to sign tokens with",

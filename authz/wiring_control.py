@@ -38,13 +38,12 @@ from authz.control.redis_accounts import RedisAccounts, without_credentials
 from authz.control.replication_service import ReplicationService
 from authz.control.sidecars_service import SidecarsService
 from authz.control.sidecars_sql import Sidecars
+from authz.control.token_issuer import TokenIssuer
 from authz.database import Database, Election, Lease, migrate
 from authz.errors import ConfigError, UnavailableError
 from authz.identity.clock_guard import ClockGuard
 from authz.identity.jwks_source import open_jwks
-from authz.identity.registry_sql import Registry
 from authz.identity.tokens import TrustedIssuer
-from authz.revocation.entries import AgentEntry
 from authz.revocation.guard import Guard
 from authz.revocation.kills_sql import KillBook, Quota
 from authz.revocation.ledger_sql import Ledger
@@ -56,15 +55,12 @@ from authz.revocation.stream_keys_sql import StreamKeys
 from authz.sealing import read_key
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
     import grpc
-    from sqlalchemy import Connection
     from starlette.routing import BaseRoute
 
     from authz.control.config import ControlConfig, Listeners
-    from authz.identity.registry_sql import Told
 
 log: Final = logging.getLogger(__name__)
 TICK_S: Final = 0.5
@@ -113,7 +109,7 @@ class ControlPlane:
         self._reports = Reports(self._database)
         self._guard = Guard(share=config.control.guard_share, window_s=config.control.guard_window_s)
         self._kills = KillBook(self._database, self._ledger, guard=self._guard, quota=_quota(config.control))
-        self._registry = Registry(self._database, self._announce)
+        self._tokens = self._token_issuer()
         self._stream_keys = StreamKeys(self._database, self._ledger, self._sealer)
         self._authorities = Authorities(self._database, self._sealer)
         self._sidecars = Sidecars(self._database)
@@ -122,6 +118,9 @@ class ControlPlane:
         self._operators = Operators(self._database)
         self._actions = Actions(self._database, self._clock)
         self.first_credential = self._bootstrap()
+        self._authentication = Authentication(
+            self._operators, self._clock, tokens=self._operator_tokens(), sidecar=self._members.caller
+        )
         self._dispatcher = self._dispatch()
         self._tasks = self._made_tasks()
         self._servers = self._listen()
@@ -132,7 +131,7 @@ class ControlPlane:
             addresses=lambda: self.addresses,
             routes=self._routes(),
         )
-        self._http = HttpServer(config.control.http, app, config.control.tls)
+        self._http = HttpServer(config.control.http, app, config.control.tls, client_ca=config.tokens.client_ca)
         self._stop = threading.Event()
         self._ticker = threading.Thread(target=self._tick, name="readiness", daemon=True)
 
@@ -188,11 +187,8 @@ class ControlPlane:
         self._database.close()
 
     def _dispatch(self) -> Dispatcher:
-        authentication = Authentication(
-            self._operators, self._clock, tokens=self._operator_tokens(), sidecar=self._members.caller
-        )
         dispatcher = Dispatcher(
-            authentication, self._actions, self._clock, new_id=random_id, observe=self.metrics.observe
+            self._authentication, self._actions, self._clock, new_id=random_id, observe=self.metrics.observe
         )
         for name, service in self._services().items():
             dispatcher.add(name, service)
@@ -201,6 +197,8 @@ class ControlPlane:
     def _services(self) -> dict[str, object]:
         """Every service of the API, by its name in `authz.control.v1`."""
         return {
+            "Agents": self._tokens.agents,
+            "Keys": self._tokens.keys,
             "Kills": self._kills_service(),
             "Operators": OperatorsService(self._operators, self._actions, self._clock, secrets.token_bytes),
             "Replication": ReplicationService(
@@ -209,17 +207,12 @@ class ControlPlane:
             "Sidecars": SidecarsService(self._members, self._sidecars, self._reports.by_sidecar),
         }
 
-    def _announce(self, connection: Connection, tenant: str, told: Sequence[Told]) -> None:
-        """What the registry tells every sidecar, by the ledger."""
-        entries = [AgentEntry(sequence=0, agent=each.agent, version=each.version, facts=each.facts) for each in told]
-        self._ledger.append_all(connection, tenant, entries)
-
     def _kills_service(self) -> KillsService:
         stores = Stores(database=self._database, ledger=self._ledger, book=self._kills, reports=self._reports)
         return KillsService(
             stores,
             self._guard,
-            hit=KillReach(self._registry).hit,
+            hit=KillReach(self._tokens.registry).hit,
             followers=lambda stream: [sidecar.id for sidecar in self._sidecars.following(stream)],
             clock=self._clock,
             new_id=random_hex,
@@ -246,11 +239,12 @@ class ControlPlane:
 
     def _routes(self) -> list[BaseRoute]:
         """HTTP endpoints that are no calls of the API."""
-        return []
+        return [*self._tokens.routes(self._authentication, self._actions, self.metrics.observe)]
 
     def _made_tasks(self) -> list[Task]:
         """What runs beside the calls, in the order of its start."""
-        return [task for task in (self._accounts, self._publisher()) if task is not None]
+        keeper = self._tokens.keeper(self._clock, self._instance)
+        return [task for task in (self._accounts, self._publisher(), keeper) if task is not None]
 
     def _listen(self) -> dict[str, GrpcServer]:
         control, operators = self._config.control, self._config.operators
@@ -260,6 +254,16 @@ class ControlPlane:
             "grpc": GrpcServer(control.grpc, self._dispatcher, self._operators_tls()),
             "sidecars": GrpcServer(control.sidecars, self._dispatcher, certificate.credentials()),
         }
+
+    def _token_issuer(self) -> TokenIssuer:
+        return TokenIssuer(
+            self._database,
+            self._config.tokens,
+            ledger=self._ledger,
+            book=self._kills,
+            sealer=self._sealer,
+            address=lambda: self._http.url,
+        )
 
     def _membership(self) -> Members:
         control = self._config.control

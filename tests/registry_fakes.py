@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
+from authz.encoding import encode_base64url
 from authz.identity import credentials
 from authz.identity.oauth.clients import ASSERTION_TYPE, client_id
 from authz.identity.registry import Agent
@@ -63,3 +64,16 @@ def credentials_form(**changes: Any) -> dict[str, Any]:
     """The parameters of a client_credentials request by private_key_jwt."""
     base = {"grant_type": "client_credentials", "client_assertion_type": ASSERTION_TYPE}
     return present(base | ({} if "client_assertion" in changes else {"client_assertion": assertion()}) | changes)
+
+
+DPOP_URL: Final = "https://server.example.com/token"
+
+
+def dpop_proof(algorithm: str = "ES256", header: dict[str, Any] | None = None, **claims: Any) -> str:
+    """A DPoP proof that is good but for what a test changes."""
+    key = signing_key(algorithm)
+    public = {name: value for name, value in key.jwk().items() if name not in ("alg", "use")}
+    head = present({"typ": "dpop+jwt", "alg": algorithm, "jwk": public} | (header or {}))
+    body = present({"jti": "p-1", "htm": "POST", "htu": DPOP_URL, "iat": NOW} | claims)
+    signed = ".".join(encode_base64url(json.dumps(part).encode()) for part in (head, body))
+    return f"{signed}.{encode_base64url(key.sign(signed.encode()))}"

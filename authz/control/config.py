@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
@@ -79,6 +80,40 @@ class OperatorAccess(Group):
     """Life of the first admin's credential, which is made where there is no admin."""
 
 
+class Tokens(Group):
+    """Access tokens of agents: who issues them, for whom, and how far agents may multiply."""
+
+    issuer: str = ""
+    """`iss`, an absolute URL; empty is the address of `control.http`. Clients find the endpoints below it."""
+    audience: Annotated[str, Field(min_length=1)] = "authz"
+    """`aud` where a client names no resource."""
+    resources: dict[str, str] = Field(default_factory=dict)
+    """Resources that a client may name (RFC 8707), each with the `aud` that it becomes."""
+    algorithm: Literal["EdDSA", "ES256"] = "EdDSA"
+    """What new signing keys sign with."""
+    rotation_s: Annotated[float, Field(ge=7_200, le=366 * 86_400)] = 30 * 86_400.0
+    """How long a key signs. The next one is published all that time before."""
+    client_ca: Path | None = None
+    """PEM roots of agents' client certificates, asked for on `control.http`; needs `control.tls`."""
+    spawn_depth: Annotated[int, Field(ge=0, le=16)] = 5
+    """Agents that one agent may have above it."""
+    spawn_per_minute: Annotated[int, Field(ge=0)] = 60
+    """Agents that one agent may spawn within a minute."""
+    spawn_alive: Annotated[int, Field(ge=0, le=10_000)] = 1_000
+    """Agents that may live below one root at a time."""
+    live: Annotated[int, Field(ge=1, le=100_000)] = 10_000
+    """Tokens of one client that may be alive at a time; a rotated credential takes them all with it."""
+
+    @model_validator(mode="after")
+    def _issuer_is_a_url(self) -> Self:
+        parts = urlsplit(self.issuer)
+        is_plain = not parts.query and not parts.fragment and not self.issuer.endswith("/")
+        if self.issuer and not (parts.scheme in {"http", "https"} and parts.netloc and is_plain):
+            message = "tokens.issuer is not an http(s) URL without query, fragment and slash at its end (RFC 8414)"
+            raise ValueError(message)
+        return self
+
+
 class ControlConfig(Group):
     """Everything, verified."""
 
@@ -88,6 +123,8 @@ class ControlConfig(Group):
     """Where it answers and what it keeps."""
     operators: OperatorAccess = OperatorAccess()
     """How operators are known."""
+    tokens: Tokens = Tokens()
+    """Access tokens of agents."""
     telemetry: Telemetry = Telemetry()
     """Metrics and logs."""
 
@@ -99,6 +136,10 @@ class ControlConfig(Group):
         """
         if self.control.state is None:
             raise ConfigError("no state folder is given", remedy="give --state DIR")
+        if self.tokens.client_ca is not None and self.control.tls is None:
+            raise ConfigError(
+                "tokens.client_ca: there are no client certificates without TLS", remedy="set control.tls"
+            )
 
     @property
     def database_url(self) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import ssl
 import threading
 from typing import TYPE_CHECKING, Final
 
@@ -20,8 +21,9 @@ from authz.errors import ConfigError, ProgramError
 
 if TYPE_CHECKING:
     import asyncio
+    from pathlib import Path
 
-    from starlette.types import ASGIApp
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
     from authz.control.config import ServerTls
 
@@ -31,17 +33,30 @@ IDLE_S: Final = 10
 """Between requests, and from the first byte of a request's head to its last."""
 CONNECTIONS: Final = 512
 STARTED_S: Final = 10.0
+CLIENT_CERTIFICATE: Final = "authz.client_certificate"
+"""Where the DER of a connection's client certificate stands in the ASGI scope."""
 
 
 class HttpServer:
     """One listener.
+
+    Args:
+        client_ca: PEM roots of client certificates, which are then asked for and not demanded.
 
     Raises:
         ConfigError: plaintext on an address that is not loopback.
         ProgramError: the address cannot be listened on.
     """
 
-    def __init__(self, address: str, app: ASGIApp, tls: ServerTls | None = None, *, idle_s: int = IDLE_S) -> None:
+    def __init__(
+        self,
+        address: str,
+        app: ASGIApp,
+        tls: ServerTls | None = None,
+        *,
+        client_ca: Path | None = None,
+        idle_s: int = IDLE_S,
+    ) -> None:
         if tls is None and not is_local(address):
             raise ConfigError(
                 f"plaintext on `{address}` would show operators' credentials to that network",
@@ -70,6 +85,8 @@ class HttpServer:
                 h11_max_incomplete_event_size=HEAD_BYTES,
                 ssl_certfile=tls.certificate if tls else None,
                 ssl_keyfile=tls.key if tls else None,
+                ssl_ca_certs=str(client_ca) if client_ca else None,
+                ssl_cert_reqs=ssl.CERT_OPTIONAL if client_ca else ssl.CERT_NONE,
             )
         )
         self._thread = threading.Thread(target=self._run, name="http", daemon=True)
@@ -97,13 +114,19 @@ class HttpServer:
 
 
 class _Protocol(H11Protocol):
-    """Hangs up on a connection whose request's head does not come whole: its base waits for it for ever."""
+    """Hangs up on a connection whose request's head does not come whole: its base waits for it for ever.
+
+    Tells the app of the client certificate that the connection has shown.
+    """
 
     _awaiting_head: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as its base does
         """See `asyncio.Protocol`."""
         super().connection_made(transport)
+        tls = transport.get_extra_info("ssl_object")
+        if tls is not None and (certificate := tls.getpeercert(binary_form=True)):
+            self.app = _shown(self.app, certificate)
         self._await_head()
 
     def data_received(self, data: bytes) -> None:
@@ -126,6 +149,15 @@ class _Protocol(H11Protocol):
         if self._awaiting_head is not None:
             self._awaiting_head.cancel()
             self._awaiting_head = None
+
+
+def _shown(app: ASGIApp, certificate: bytes) -> ASGIApp:
+    """`app` with the certificate that TLS verified for this connection; nothing in a request can set it."""
+
+    async def shown(scope: Scope, receive: Receive, send: Send) -> None:
+        await app({**scope, CLIENT_CERTIFICATE: certificate}, receive, send)
+
+    return shown
 
 
 def _bound(address: str) -> socket.socket:

@@ -92,6 +92,11 @@ class LiveTokens:
         theirs = and_(TOKENS.c.tenant == tenant, TOKENS.c.agent == agent, self._alive(connection))
         return connection.execute(select(func.count()).select_from(TOKENS).where(theirs)).scalar_one()
 
+    def of_client(self, connection: Connection, tenant: str, client: str) -> int:
+        """How many tokens that a client got are alive."""
+        theirs = and_(TOKENS.c.tenant == tenant, TOKENS.c.client == client, self._alive(connection))
+        return connection.execute(select(func.count()).select_from(TOKENS).where(theirs)).scalar_one()
+
     def revoke_credentials(
         self, connection: Connection, tenant: str, client: str, credentials: Iterable[str]
     ) -> list[LiveToken]:

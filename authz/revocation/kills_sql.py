@@ -23,7 +23,7 @@ from authz.revocation.guard import KillRecord
 from authz.revocation.scopes import Scope, ScopeKind
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from typing import Any
 
     from sqlalchemy import ColumnElement, Connection, Row
@@ -59,6 +59,7 @@ KILLS: Final = Table(
     Column("epoch", BigInteger, nullable=False),
     Column("sequence", BigInteger, nullable=False),
     Index(None, "tenant", "created_at_ns", "id"),
+    Index(None, "tenant", "value"),
     Index(None, "created_by", "created_at_ns"),
 )
 REQUESTS: Final = Table(
@@ -181,6 +182,16 @@ class KillBook:
         found = select(KILLS).where(KILLS.c.tenant == tenant, KILLS.c.id.in_({kill_id for kill_id, _ in told}))
         kills = {row.id: _record(row) for row in connection.execute(found)} if told else {}
         return [replace(kills[kill_id], sequence=sequence) for kill_id, sequence in told if kill_id in kills]
+
+    def in_force(self, connection: Connection, scopes: Iterable[Scope]) -> Sequence[KillRecord]:
+        """Kills in force of exactly these scopes: for who issues what a kill would take back."""
+        wanted = {*scopes}
+        near = and_(
+            KILLS.c.tenant.in_({each.tenant for each in wanted}), KILLS.c.value.in_({each.value for each in wanted})
+        )
+        found = select(KILLS).where(near, KILLS.c.in_force_at_ns > 0, _stands(self._database.now_ns(connection)))
+        kills = map(_record, connection.execute(found.order_by(KILLS.c.created_at_ns, KILLS.c.id)))
+        return [kill for kill in kills if kill.scope in wanted]
 
     def _held(self, connection: Connection, tenant: str, kill_id: str) -> KillRecord:
         return self._one(connection, tenant, kill_id, is_held=True)

@@ -12,7 +12,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
 from authz.identity.oauth.clients import client_id
-from authz.identity.oauth.refusals import invalid_grant, invalid_scope, invalid_target
+from authz.identity.oauth.refusals import invalid_request, invalid_scope, invalid_target
 from authz.identity.registry import ceiling_of
 
 if TYPE_CHECKING:
@@ -186,11 +186,11 @@ def for_child(
     """The token of the last of `line`, which acts for `subject`, its parent.
 
     Raises:
-        OAuthError: `invalid_grant` where it does not descend from the subject; `invalid_scope` where scopes would grow.
+        OAuthError: `invalid_request`, it does not descend from the subject; `invalid_scope`, scopes would grow.
     """
     agent, ceiling = line[-1], ceiling_of(line)
     if agent.tenant != subject.tenant or agent.parents != (*subject.parents, subject.agent):
-        raise invalid_grant("the subject token is not that of this agent's parent", "PARENT_MISMATCH")
+        raise invalid_request("the subject token is not that of this agent's parent", "PARENT_MISMATCH")
     scopes = ceiling.scopes_within(subject.scopes) if wanted.scopes is None else wanted.scopes
     if not set(scopes) <= set(ceiling.scopes_within(subject.scopes)):
         raise invalid_scope("a scope is not in the subject token, or is above the agent's ceiling")

@@ -37,7 +37,7 @@ class Server:
 
     def metadata(self) -> JsonObject:
         """The document."""
-        certificate = ["self_signed_tls_client_auth"] if self.takes_certificates else []
+        certificate = ["tls_client_auth"] if self.takes_certificates else []
         methods: JsonObject = {
             f"{endpoint}_endpoint_auth_{name}": [*values]
             for endpoint in ("token", "introspection", "revocation")

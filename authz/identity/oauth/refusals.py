@@ -15,7 +15,6 @@ from authz.errors import AuthzError
 _STATUS: Final = {
     "invalid_request": 400,
     "invalid_client": 401,
-    "invalid_grant": 400,
     "unauthorized_client": 400,
     "unsupported_grant_type": 400,
     "invalid_scope": 400,
@@ -36,6 +35,7 @@ class OAuthError(AuthzError):
         description: for the client's developer, in the characters that RFC 6749 allows there.
         reason: a stable code of ours for records and metrics.
         http_status: by the code, unless said otherwise.
+        client: the proved client whose request it was; empty for a stranger's.
     """
 
     def __init__(self, error: str, description: str, *, reason: str = "", http_status: int | None = None) -> None:
@@ -44,25 +44,21 @@ class OAuthError(AuthzError):
         self.description = _UNSAYABLE.sub("'", description)
         self.reason = reason or f"OAUTH_{error.upper()}"
         self.http_status = http_status or _STATUS[error]
+        self.client = ""
 
     def body(self) -> dict[str, str]:
         """The JSON object of RFC 6749 section 5.2."""
         return {"error": self.error, "error_description": self.description}
 
 
-def invalid_request(description: str) -> OAuthError:
-    """A parameter is missing, repeated or malformed."""
-    return OAuthError("invalid_request", description)
+def invalid_request(description: str, reason: str = "") -> OAuthError:
+    """A parameter is missing, repeated or malformed, or a token to exchange is not taken (RFC 8693 section 2.2.2)."""
+    return OAuthError("invalid_request", description, reason=reason)
 
 
 def invalid_client(reason: str = "") -> OAuthError:
     """The client is not known, or did not prove itself. One description for all: it must not say which (RFC 6749)."""
     return OAuthError("invalid_client", "the client is unknown or did not prove itself", reason=reason)
-
-
-def invalid_grant(description: str, reason: str = "") -> OAuthError:
-    """What the grant rests on is not, or no longer, good."""
-    return OAuthError("invalid_grant", description, reason=reason)
 
 
 def invalid_scope(description: str) -> OAuthError:

@@ -177,7 +177,7 @@ def test_scopes_only_shrink() -> None:
     ],
 )
 def test_only_the_parents_token_makes_a_childs(changes: dict[str, Any]) -> None:
-    assert error(child, of=subject(**changes)) == "invalid_grant"
+    assert error(child, of=subject(**changes)) == "invalid_request"
 
 
 def test_a_child_keeps_the_audience_unless_it_asks_for_another_configured_one() -> None:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,12 +9,12 @@ from hypothesis import strategies as st
 from authz.encoding import encode_base64url
 from authz.identity.oauth.dpop import WINDOW_S, prove
 from authz.identity.oauth.refusals import OAuthError
-from tests.identity_fakes import ABSENT, ALGORITHMS, NOW, present, signing_key
+from tests.identity_fakes import ABSENT, ALGORITHMS, NOW, signing_key
+from tests.registry_fakes import DPOP_URL as URL
+from tests.registry_fakes import dpop_proof as proof
 
 if TYPE_CHECKING:
     from authz.identity.oauth.dpop import Proof
-
-URL = "https://server.example.com/token"
 
 RFC_PROOF = (
     "eyJ0eXAiOiJkcG9wK2p3dCIsImFsZyI6IkVTMjU2IiwiandrIjp7Imt0eSI6IkVDIiwieCI6Imw4dEZyaHgtMzR0VjNoUklDUkRZOXpDa0RscEJo"
@@ -26,15 +25,6 @@ RFC_PROOF = (
 """RFC 9449 section 4.1, figure 2."""
 RFC_THUMBPRINT = "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"
 """RFC 9449 section 6.1: `jkt` of the token that the RFC issues for that key."""
-
-
-def proof(algorithm: str = "ES256", header: dict[str, Any] | None = None, **claims: Any) -> str:
-    key = signing_key(algorithm)
-    public = {name: value for name, value in key.jwk().items() if name not in ("alg", "use")}
-    head = present({"typ": "dpop+jwt", "alg": algorithm, "jwk": public} | (header or {}))
-    body = present({"jti": "p-1", "htm": "POST", "htu": URL, "iat": NOW} | claims)
-    signed = ".".join(encode_base64url(json.dumps(part).encode()) for part in (head, body))
-    return f"{signed}.{encode_base64url(key.sign(signed.encode()))}"
 
 
 def read(text: str) -> Proof:

@@ -22,7 +22,7 @@ def test_rfc8414_2_no_algorithm_that_is_not_asymmetric_is_announced() -> None:
 
 def test_rfc8705_certificates_are_announced_where_they_are_taken_alone() -> None:
     with_them, without = Server(issuer=SERVER, takes_certificates=True).metadata(), Server(issuer=SERVER).metadata()
-    assert with_them["token_endpoint_auth_methods_supported"] == ["private_key_jwt", "self_signed_tls_client_auth"]
+    assert with_them["token_endpoint_auth_methods_supported"] == ["private_key_jwt", "tls_client_auth"]
     assert with_them["tls_client_certificate_bound_access_tokens"] is True
     assert without["token_endpoint_auth_methods_supported"] == ["private_key_jwt"]
     assert "tls_client_certificate_bound_access_tokens" not in without
