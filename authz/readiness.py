@@ -21,8 +21,13 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from authz._gen.authz.control.v1.sidecars_pb2 import ReadTrustRequest, Trust
 from authz.config import UpstreamAuth
 from authz.edge.upstream import UpstreamCredentials
+from authz.enrolment.folder import IdentityFolder
+from authz.enrolment.identity import Addresses
+from authz.enrolment.membership import Membership
+from authz.enrolment.trust import TrustedKeys
 from authz.errors import AuthzError, ConfigError, DenialError, ProgramError, UnavailableError
 from authz.following import FOLDER as KILLS
 from authz.identity import development_issuer
@@ -57,6 +62,9 @@ class State(StrEnum):
     WARNING = "warning"
     FAILED = "failed"
     UNAVAILABLE = "unavailable"
+
+
+CONTROL: Final = "control plane"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -280,6 +288,41 @@ def _witnesses(config: Config) -> Iterator[Path]:
     )
 
 
+def _control(subject: Subject) -> Iterator[Part]:
+    """Whether this sidecar is a member of its control plane, and how long it stays one."""
+    control = subject.config.control
+    if not control.url or control.state is None:
+        return
+    identity = IdentityFolder(control.state / "identity").read()
+    if identity is None:
+        invited = "the enrolment token is used at the start" if control.enrol.get_secret_value() else ""
+        if not invited:
+            raise ConfigError("this sidecar has not joined its control plane", remedy="give --enrol TOKEN")
+        yield _ok(CONTROL, invited)
+        return
+    addresses = Addresses(replication=control.replication, redis=control.redis)
+    member = Membership(identity, IdentityFolder(control.state / "identity"), subject.clock, addresses)
+    try:
+        yield from _member(member, TrustedKeys(member, subject.clock))
+    finally:
+        member.stop()
+
+
+def _member(member: Membership, keys: TrustedKeys) -> Iterator[Part]:
+    name = f"{member.identity.sidecar}, for {', '.join(member.identity.tenants) or 'every tenant'}"
+    if member.left_s() <= 0:
+        raise ConfigError(
+            f"{name}: its certificate has ended", remedy="remove the identity and invite the sidecar again"
+        )
+    yield _ok(CONTROL, f"{name}; the certificate lives {member.left_s() / 3600:.1f} h more")
+    try:
+        member.control.call("ReadTrust", ReadTrustRequest(), Trust)
+    except ProgramError as error:
+        known = keys.last_known()
+        kept = f"its keys of {known.age_s:.0f} s ago are kept" if known else "none of its keys are kept"
+        yield _warning(CONTROL, f"{error}; {kept}", "start the control plane; if it refuses, invite the sidecar again")
+
+
 def _revocation(subject: Subject) -> Iterator[Part]:
     revocation, control = subject.config.revocation, subject.config.control
     if revocation.source == "none":
@@ -346,6 +389,7 @@ _LOOKS: Final = (
     _records,
     _listen,
     _clock,
+    _control,
     _revocation,
     _envoy,
     _trust,

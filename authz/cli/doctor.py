@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from pathlib import Path
@@ -71,7 +72,23 @@ def _configuration(ctx: typer.Context, folder: Path | None) -> Config:
         "audit_dir": folder / "records",
         "state": folder,
     }
-    return configuration(flags | {flag: value for flag, value in ours.items() if flags[flag] is None})
+    config = configuration(flags | {flag: value for flag, value in (ours | _told(folder)).items() if not flags[flag]})
+    replication = _listeners(folder).get("sidecars", "")
+    return config.model_copy(update={"control": config.control.model_copy(update={"replication": replication})})
+
+
+def _told(folder: Path) -> dict[str, str]:
+    """The control plane that `authz up` runs there, if it does."""
+    url = _listeners(folder).get("http", "")
+    return {"control": url} if url else {}
+
+
+def _listeners(folder: Path) -> dict[str, str]:
+    try:
+        read = json.loads((folder / "control.json").read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return read if isinstance(read, dict) else {}
 
 
 def _token(source: str) -> str:

@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 import socket
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from pydantic import SecretStr
 
 from authz.clock import SystemClock
 from authz.config import Audit, Config, Control, Issuer, Limits, Listen, Policy, Revocation, Route, Telemetry
+from authz.control.certificates import issue_sidecar, new_authority
 from authz.edge.diagnostics import Diagnostics
+from authz.enrolment.folder import IdentityFolder
+from authz.enrolment.identity import Identity, RedisAccess, new_key
 from authz.identity.development_issuer import AUDIENCE, ISSUER, open_issuer
 from authz.readiness import State, Subject, examine
 from authz.resources import shared
@@ -238,3 +243,38 @@ def test_modes_that_trust_more_than_they_must_warn(config: Config, groups: dict[
 def test_limits_that_let_a_body_through_no_transport_fail(config: Config) -> None:
     narrow = changed(config, limits=Limits(max_message_bytes=1024))
     assert only(narrow, "configuration")[0] is State.FAILED
+
+
+def test_a_sidecar_that_has_not_joined_is_said(config: Config, tmp_path: Path) -> None:
+    control = Control(url="http://127.0.0.1:1", state=tmp_path / "sidecar")
+    state, found = only(changed(config, control=control), "control")
+    assert (state, found) == (State.FAILED, "this sidecar has not joined its control plane")
+    invited = control.model_copy(update={"enrol": SecretStr("token")})
+    assert only(changed(config, control=invited), "control plane")[0] is State.OK
+
+
+def test_a_member_without_its_control_plane_is_a_warning_and_an_ended_one_a_failure(
+    config: Config, tmp_path: Path
+) -> None:
+    control = Control(url="http://127.0.0.1:1", state=tmp_path / "sidecar")
+    now = datetime.now(UTC)
+    authority, key = new_authority(now, now), new_key()
+    leaf = issue_sidecar(authority, key.public_key(), "edge-1", now)
+    identity = Identity(
+        sidecar="edge-1",
+        tenants=("acme",),
+        key=key,
+        certificates=(leaf,),
+        roots=(authority.certificate,),
+        replication="127.0.0.1:1",
+        redis=RedisAccess(url=""),
+    )
+    IdentityFolder(tmp_path / "sidecar" / "identity").keep(identity)
+    good, away = look(changed(config, control=control), "control plane")
+    assert (good.state, away.state) == (State.OK, State.WARNING)
+    assert "edge-1, for acme" in good.found
+    assert "none of its keys are kept" in away.found
+    later = FakeClock(wall_ns=int((now.timestamp() + 90_000) * 1e9))
+    state, found = only(changed(config, control=control), "control", clock=later)
+    assert state is State.FAILED
+    assert "has ended" in found
