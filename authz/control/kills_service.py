@@ -13,14 +13,14 @@ import json
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from sqlalchemy.exc import IntegrityError
 
 from authz import reasons
 from authz._gen.authz.control.v1 import kills_pb2 as pb
 from authz.control import kill_messages
-from authz.control.callers import Permission
+from authz.control.callers import PLATFORM, Permission
 from authz.control.refusals import Code, RefusedError
 from authz.errors import InvalidRequestError
 from authz.reasons import CONTROL_REQUEST
@@ -62,6 +62,13 @@ _CODES: Final = {
     reasons.KILL_QUOTA: Code.RESOURCE_EXHAUSTED,
     reasons.KILL_REPEATED: Code.ALREADY_EXISTS,
 }
+
+
+class _OfTenant(Protocol):
+    """A request that names a tenant."""
+
+    @property
+    def tenant(self) -> str: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,21 +136,21 @@ class KillsService:
     def confirm_kill(self, request: pb.ConfirmKillRequest, caller: Caller) -> pb.KillReceipt:
         """The second signer's word."""
         with _refusals(), self._database.write() as connection:
-            kill = self._book.confirm(connection, request.tenant, request.id, _signer(caller))
+            kill = self._book.confirm(connection, _tenant(request), request.id, _signer(caller))
         return self._receipt(kill, request.wait.ToNanoseconds() / _NS, caller)
 
     def lift_kill(self, request: pb.LiftKillRequest, caller: Caller) -> pb.KillReceipt:
         """End a kill, or let its lift await the second signer."""
         with _refusals(), self._database.write() as connection:
-            if self._book.read(connection, request.tenant, request.id).is_guarded:
+            if self._book.read(connection, _tenant(request), request.id).is_guarded:
                 caller.require(Permission.SIGN, request.tenant)
-            kill = self._book.lift(connection, request.tenant, request.id, _signer(caller), request.reason)
+            kill = self._book.lift(connection, _tenant(request), request.id, _signer(caller), request.reason)
         return self._receipt(kill, request.wait.ToNanoseconds() / _NS, caller)
 
     def read_kill(self, request: pb.ReadKillRequest, _caller: Caller) -> pb.Kill:
         """One kill."""
         with _refusals(), self._database.read() as connection:
-            kill = self._book.read(connection, request.tenant, request.id)
+            kill = self._book.read(connection, _tenant(request), request.id)
             return kill_messages.message(kill, self._database.now_ns(connection))
 
     def list_kills(self, request: pb.ListKillsRequest, _caller: Caller) -> pb.ListKillsResponse:
@@ -153,24 +160,35 @@ class KillsService:
             raise _wrong(f"page_size is not 1 to {MAX_PAGE}")
         before = kill_messages.place_of(request.page_token)
         with self._database.read() as connection:
-            page = self._book.page(connection, request.tenant, limit=size, is_over=request.all, before=before)
+            page = self._book.page(connection, _tenant(request), limit=size, is_over=request.all, before=before)
             now_ns = self._database.now_ns(connection)
         token = kill_messages.token(page[-1]) if len(page) == size else ""
         return pb.ListKillsResponse(kills=[kill_messages.message(kill, now_ns) for kill in page], next_page_token=token)
 
     def watch_kills(self, request: pb.WatchKillsRequest, caller: Caller) -> Iterator[pb.Kill]:
         """Each kill as an entry of the ledger changes it, until nobody listens any more."""
-        after = request.sequence
+        with self._database.read() as connection:
+            heads = {head.stream: head.sequence for head in self._ledger.heads(connection)}
+        after = heads if request.sequence < 0 else {}
         while True:
+            drawn = 0
             with self._database.read() as connection:
-                lines = self._ledger.lines(connection, request.tenant, after, MAX_PAGE)
-                changed = self._book.entered(connection, request.tenant, [line.document for line in lines])
-                now_ns = self._database.now_ns(connection)
-            for kill in changed:
-                yield kill_messages.message(kill, now_ns)
-            after = lines[-1].sequence if lines else after
-            if len(lines) < MAX_PAGE and not caller.stays(WATCH_S):
+                streams = [head.stream for head in self._ledger.heads(connection)]
+            for stream in streams if request.tenant == PLATFORM else [request.tenant]:
+                place = after.get(stream, max(0, request.sequence))
+                after[stream], changed = self._changed(stream, place)
+                drawn += len(changed)
+                yield from changed
+            if not drawn and not caller.stays(WATCH_S):
                 return
+
+    def _changed(self, stream: str, after: int) -> tuple[int, list[pb.Kill]]:
+        """Kills that the next entries of `stream` changed, and where those entries end."""
+        with self._database.read() as connection:
+            lines = self._ledger.lines(connection, stream, after, MAX_PAGE)
+            kills = self._book.entered(connection, stream, [line.document for line in lines])
+            now_ns = self._database.now_ns(connection)
+        return lines[-1].sequence if lines else after, [kill_messages.message(kill, now_ns) for kill in kills]
 
     def _create(self, asked: KillRecord, caller: Caller, repeat: Repeat | None) -> KillRecord:
         with _refusals(), self._database.write() as connection:
@@ -223,6 +241,11 @@ def _refusals() -> Iterator[None]:
         yield
     except InvalidRequestError as error:
         raise RefusedError(_CODES[error.reason], error.reason, error.detail) from None
+
+
+def _tenant(request: _OfTenant) -> str | None:
+    """Whose kills are meant. None, anybody's, is for who may see the platform, as the permission table has found."""
+    return None if request.tenant == PLATFORM else request.tenant
 
 
 def _signer(caller: Caller) -> Signer:

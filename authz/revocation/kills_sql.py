@@ -3,7 +3,7 @@
 Decides that a kill and its entry are written in one transaction, that each request with an idempotency key is done
 once, and how many kills one operator and one tenant may ask for within a minute (E9). Who may ask at all is the control
 plane's to check; what two signers must do is `guard`'s. Must never find a kill by its id alone: whoever asks names the
-tenant, so that no id reaches into another's.
+tenant, so that no id reaches into another's; None, for any, is for those who may see them all.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 import orjson
-from sqlalchemy import BigInteger, Boolean, Column, Index, Table, Text, and_, func, insert, or_, select, update
+from sqlalchemy import BigInteger, Boolean, Column, Index, Table, Text, and_, func, insert, or_, select, true, update
 
 from authz.database import METADATA
 from authz.errors import InvalidRequestError
@@ -129,7 +129,7 @@ class KillBook:
         connection.execute(insert(KILLS).values(_row(kill)))
         return kill
 
-    def confirm(self, connection: Connection, tenant: str, kill_id: str, signer: Signer) -> KillRecord:
+    def confirm(self, connection: Connection, tenant: str | None, kill_id: str, signer: Signer) -> KillRecord:
         """The kill after its second signer's word.
 
         Raises:
@@ -138,7 +138,7 @@ class KillBook:
         kill = self._held(connection, tenant, kill_id)
         return self._changed(connection, kill, guard.confirm(kill, signer, self._database.now_ns(connection)))
 
-    def lift(self, connection: Connection, tenant: str, kill_id: str, signer: Signer, reason: str) -> KillRecord:
+    def lift(self, connection: Connection, tenant: str | None, kill_id: str, signer: Signer, reason: str) -> KillRecord:
         """The kill lifted, or its lift awaiting a second signer.
 
         Raises:
@@ -148,7 +148,7 @@ class KillBook:
         now_ns = self._database.now_ns(connection)
         return self._changed(connection, kill, guard.lift(kill, signer, reason, self._guard, now_ns))
 
-    def read(self, connection: Connection, tenant: str, kill_id: str) -> KillRecord:
+    def read(self, connection: Connection, tenant: str | None, kill_id: str) -> KillRecord:
         """One kill of `tenant`.
 
         Raises:
@@ -159,14 +159,14 @@ class KillBook:
     def page(
         self,
         connection: Connection,
-        tenant: str,
+        tenant: str | None,
         *,
         limit: int,
         is_over: bool = False,
         before: tuple[int, str] | None = None,
     ) -> Sequence[KillRecord]:
         """Kills of `tenant`, newest first, from after `before` (created_at_ns, id) on; `is_over` adds what is over."""
-        found = select(KILLS).where(KILLS.c.tenant == tenant)
+        found = select(KILLS).where(_is_of(tenant))
         if not is_over:
             found = found.where(_stands(self._database.now_ns(connection)))
         if before is not None:
@@ -193,11 +193,11 @@ class KillBook:
         kills = map(_record, connection.execute(found.order_by(KILLS.c.created_at_ns, KILLS.c.id)))
         return [kill for kill in kills if kill.scope in wanted]
 
-    def _held(self, connection: Connection, tenant: str, kill_id: str) -> KillRecord:
+    def _held(self, connection: Connection, tenant: str | None, kill_id: str) -> KillRecord:
         return self._one(connection, tenant, kill_id, is_held=True)
 
-    def _one(self, connection: Connection, tenant: str, kill_id: str, *, is_held: bool = False) -> KillRecord:
-        found = select(KILLS).where(KILLS.c.id == kill_id, KILLS.c.tenant == tenant)
+    def _one(self, connection: Connection, tenant: str | None, kill_id: str, *, is_held: bool = False) -> KillRecord:
+        found = select(KILLS).where(KILLS.c.id == kill_id, _is_of(tenant))
         row = connection.execute(found.with_for_update() if is_held else found).one_or_none()
         if row is None:
             raise InvalidRequestError(KILL_UNKNOWN)
@@ -226,6 +226,10 @@ class KillBook:
             recent = select(func.count()).select_from(KILLS).where(column == name, KILLS.c.created_at_ns > since_ns)
             if connection.execute(recent).scalar_one() >= most:
                 raise InvalidRequestError(KILL_QUOTA, f"at most {most}")
+
+
+def _is_of(tenant: str | None) -> ColumnElement[bool]:
+    return true() if tenant is None else KILLS.c.tenant == tenant
 
 
 def _stands(now_ns: int) -> ColumnElement[bool]:

@@ -226,7 +226,19 @@ def test_a_plain_kill_is_lifted_by_one(room: Room) -> None:
     assert refusal(lambda: room.confirm(kill.id, BEN)) == ("failed_precondition", "KILL_STATE")
 
 
-@pytest.mark.parametrize("tenant", ["globex", "", "ACME"])
+def test_who_may_see_the_platform_finds_a_kill_without_its_tenant(room: Room) -> None:
+    kill = room.create().kill.id
+    assert room.read(kill, tenant="").scope.tenant == "acme"
+    listed = room.service.list_kills(pb.ListKillsRequest(), ADMIN)
+    assert [each.id for each in listed.kills] == [kill]
+    watcher = operator("root", Role.ADMIN, "*")
+    seen = room.service.watch_kills(pb.WatchKillsRequest(), watcher)
+    assert next(seen).id == kill
+    assert room.lift(kill, ADMIN, tenant="").kill.state == pb.KILL_STATE_LIFTED
+    assert next(seen).state == pb.KILL_STATE_LIFTED
+
+
+@pytest.mark.parametrize("tenant", ["globex", "ACME", "acme "])
 def test_a_kill_is_not_there_for_another_tenant(room: Room, tenant: str) -> None:
     kill = room.create().kill.id
     missing = ("not_found", "KILL_UNKNOWN")
@@ -357,5 +369,8 @@ def test_who_watches_sees_what_was_and_what_comes_and_nothing_of_others(room: Ro
     second = room.create().kill.id
     changes = [(kill.id, kill.sequence) for kill in itertools.islice(seen, 2)]
     assert changes == [(first, 2), (second, 3)]
+    to_come = room.service.watch_kills(pb.WatchKillsRequest(tenant="acme", sequence=-1), operator("ben"))
+    threading.Timer(0.3, lambda: room.lift(second)).start()
+    assert next(to_come).state == pb.KILL_STATE_LIFTED
     watcher.gone.set()
-    assert list(seen) == []
+    assert [kill.id for kill in seen] == [second]

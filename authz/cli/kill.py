@@ -1,0 +1,110 @@
+"""`authz kill`: stop an agent, or whatever else is doing harm, everywhere at once."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Final
+
+import typer
+
+from authz._gen.authz.control.v1 import kills_pb2 as pb
+from authz.cli.control_client import ControlOption, connect
+from authz.cli.duration import span
+from authz.cli.kill_receipts import ANY_TENANT, in_its_tenant, kind_name, present, waited
+from authz.cli.output import Output, OutputOption
+from authz.cli.state import StateOption
+from authz.errors import ConfigError
+
+EXAMPLES = """
+Examples:
+
+  authz kill agent billing-agent --tenant acme --reason 'sends invoices to strangers'
+
+  authz kill subtree planner --tenant acme --reason 'and all that it spawned' --expires 1h --incident INC-7
+
+  authz kill session 4f1c --tenant acme --reason 'prompt injection in this session'
+
+  authz kill tool payments/transfer --tenant acme --reason 'wrong amounts'
+
+  authz kill destination paste.example --tenant '*' --reason 'exfiltration, all tenants'
+
+Two people stop a whole tenant or everything; the second one confirms within ten minutes:
+
+  authz kill tenant --tenant acme --reason 'credentials of the orchestrator leaked'
+
+  authz kill confirm kill-0c1f5b7e9a3d2468
+
+Exit codes: 0 in force, and every sidecar confirmed it; 1 refused, or not in force until a second person confirms it;
+3 in force, but a sidecar that is named has not confirmed it within --wait. With --wait 0s nothing is awaited: 0.
+"""
+
+
+class What(StrEnum):
+    """What can be killed, and the second signer's word."""
+
+    AGENT = "agent"
+    SESSION = "session"
+    TOKEN = "token"  # noqa: S105 - a word of the command line
+    SUBTREE = "subtree"
+    OVERRIDE = "override"
+    TOOL = "tool"
+    CAPABILITY = "capability"
+    CONNECTOR = "connector"
+    DESTINATION = "destination"
+    MEMORY_WRITES = "memory-writes"
+    TENANT = "tenant"
+    GLOBAL = "global"
+    CONFIRM = "confirm"
+
+
+WaitOption = Annotated[str, typer.Option(help="How long to wait for the sidecars to confirm it; 0s for not at all.")]
+_WHOLE: Final = (What.TENANT, What.GLOBAL)
+
+
+def kill(
+    what: Annotated[What, typer.Argument(help="What to stop; `confirm` is the word of a second signer.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="Id, jti, SERVER/NAME or HOST[:PORT]; none for tenant and global; a kill's id for confirm."
+        ),
+    ] = "",
+    tenant: Annotated[
+        str,
+        typer.Option(help="Its tenant; '*' for a tool, capability, connector or destination of every tenant."),
+    ] = "",
+    reason: Annotated[str, typer.Option(help="Why, for the record; in words.")] = "",
+    expires: Annotated[str | None, typer.Option(help="When it ends by itself, such as 30m; default: never.")] = None,
+    incident: Annotated[str, typer.Option(help="Id of the incident.")] = "",
+    wait: WaitOption = "5s",
+    control: ControlOption = None,
+    state: StateOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Stop an agent, or whatever else is doing harm, everywhere at once."""
+    client = connect(control, state)
+    if what is What.CONFIRM:
+        confirm = pb.ConfirmKillRequest(id=_required(name, "the id of the kill"), wait=waited(wait))
+        receipt = in_its_tenant(client, "Kills/ConfirmKill", confirm, tenant, pb.KillReceipt, wait)
+    else:
+        scope = pb.Scope(kind=kind_name(what), tenant=_tenant(what, tenant), value=name)
+        request = pb.CreateKillRequest(
+            scope=scope, reason=_required(reason, "--reason"), incident=incident, wait=waited(wait)
+        )
+        if expires is not None:
+            request.expires_in.FromTimedelta(span(expires))
+        receipt = client.call("Kills/CreateKill", request, pb.KillReceipt, wait_s=span(wait).total_seconds())
+    present(receipt, output, is_awaited=bool(span(wait)))
+
+
+def _tenant(what: What, tenant: str) -> str:
+    """The API's word for it: a forgotten option must not reach every tenant."""
+    if what is What.GLOBAL:
+        return ""
+    return "" if tenant == ANY_TENANT and what not in _WHOLE else _required(tenant, "--tenant")
+
+
+def _required(value: str, name: str) -> str:
+    if not value.strip():
+        raise ConfigError(f"{name} is missing", remedy="see `authz kill --help`")
+    return value
