@@ -80,9 +80,8 @@ class Admission:
             source.candidate, self._trust, self._memory.read(), now_ns=self._clock.unix_ns(), returning=returning
         )
         # Written anew: no other reader can find more in these bytes than was verified (F2).
-        return Admitted(
-            verified=verified, source=replace(source, archive=archive.write(verified.files), candidate=None)
-        )
+        opened = archive.write(verified.files, level=archive.STORED)
+        return Admitted(verified=verified, source=replace(source, archive=opened, candidate=None))
 
     def activated(self, admitted: Admitted) -> None:
         """Count a bundle, before it answers.

@@ -41,6 +41,11 @@ BOUNDS: Final = Bounds()
 MODE: Final = 0o600
 """As OPA writes files."""
 
+SHIPPED: Final = 6
+"""How hard archives are packed: as OPA does."""
+STORED: Final = 0
+"""Not at all, for what stays in this process."""
+
 _BLOCK: Final = tarfile.BLOCKSIZE
 _GZIP: Final = 16 + zlib.MAX_WBITS
 _CHUNK: Final = 1 << 16
@@ -75,7 +80,7 @@ def read(archive: bytes, bounds: Bounds = BOUNDS) -> dict[str, bytes]:
     return files
 
 
-def write(files: Mapping[str, bytes]) -> bytes:
+def write(files: Mapping[str, bytes], *, level: int = SHIPPED) -> bytes:
     """The archive of these files; the same files always give the same bytes (on the same zlib).
 
     The form is OPA's own: paths begin with a slash, mode 0600, no owner, no times. Files are sorted.
@@ -92,7 +97,7 @@ def write(files: Mapping[str, bytes]) -> bytes:
         except ValueError as error:
             raise BundleError(f"the path does not fit a tar header: {path}", code="BUNDLE_PATH") from error
         written += files[path] + bytes(-len(files[path]) % _BLOCK)
-    packer = zlib.compressobj(9, zlib.DEFLATED, _GZIP)
+    packer = zlib.compressobj(level, zlib.DEFLATED, _GZIP)
     return packer.compress(bytes(written + bytes(2 * _BLOCK))) + packer.flush()
 
 

@@ -1,13 +1,13 @@
 """Every rule by which a bundle is trusted. Bytes in, a verified bundle or a refusal with a code of its own out; no I/O.
 
 The shape is python-tuf's (`ngclient/_internal/trusted_metadata_set.py`): this module decides, and a shell around it
-(`admission`) fetches, stores and swaps. `verify` goes through numbered steps in an order that matters: nothing in an
-archive is believed before a pinned key has signed it, and nothing is parsed that was not hashed first.
+(`admission`) fetches, stores and swaps. `verify` goes through numbered steps in an order that matters: no document of a
+bundle is parsed before a pinned key has signed the list of its files.
 
 1.  The archive is safe to read (`archive`), and holds no file with a meaning for OPA that it has not here (F2).
-2.  It was not quarantined before. It is known by the digest of its files, so packing it anew hides nothing (F12).
-3.  `.signatures.json` holds one token, in ES256, by a pinned key, for our scope (F1, F3).
-4.  The files are exactly those that were signed, byte for byte, or value for value where OPA signs values (F2).
+2.  `.signatures.json` holds one token, in ES256, by a pinned key, for our scope (F1, F3).
+3.  The files are exactly those that were signed, byte for byte, or value for value where OPA signs values (F2).
+4.  It was not quarantined before. It is known by the digest of its files, so packing it anew hides nothing (F12).
 5.  The manifest can be understood whole.
 6.  Its signers are those pinned for this path and bundle, and as many different keys as their threshold (F8).
 7.  It is the bundle that was served here before: another one by the same signer is no update.
@@ -120,15 +120,16 @@ def verify(candidate: Candidate, trust: Trust, seen: Seen, *, now_ns: int, retur
         BundleError: with the code of the first step that refuses it.
     """
     packed = archive.read(candidate.archive)  # 1
-    files = content(packed)
-    identity = content_digest(files)
-    _check_quarantine(identity, seen)  # 2
-    token = _one_token(packed)  # 3
+    paths = list(_content(packed))
+    token = _one_token(packed)  # 2
     by = verify_token(token, trust.keys.values())
-    _check_files(token, files, trust.scope)  # 4
+    signed = _signed_files(token, trust.scope)
+    files = _signed_forms(packed, paths, signed)  # 3
+    identity = _listed_digest(signed)
+    _check_quarantine(identity, seen)  # 4
     manifest = read_manifest(files.get(MANIFEST, b""))  # 5
     signers = _signers(trust, candidate.path, manifest.bundle_id)  # 6
-    signed_by = _signed_by(by, candidate.cosignatures, files, trust, signers)
+    signed_by = _signed_by(by, candidate.cosignatures, signed, trust, signers)
     _check_identity(manifest, seen)  # 7
     _check_tenants(manifest, trust, signers)  # 8
     _check_life(manifest, now_ns)  # 9
@@ -151,8 +152,7 @@ def verify(candidate: Candidate, trust: Trust, seen: Seen, *, now_ns: int, retur
 
 def content_digest(files: Mapping[str, bytes]) -> str:
     """What a bundle is known by: SHA-256 over its files' names and hashes, in the form that `sha256sum` prints."""
-    listed = "".join(f"{digest(files[path])}  {path}\n" for path in sorted(files) if path != SIGNATURES)
-    return digest(listed.encode())
+    return _listed_digest({path: digest(files[path]) for path in files if path != SIGNATURES})
 
 
 def content(packed: Mapping[str, bytes]) -> dict[str, bytes]:
@@ -198,32 +198,43 @@ def _one_token(packed: Mapping[str, bytes]) -> Token:
     return parse(found[0])
 
 
-def _check_files(token: Token, files: Mapping[str, bytes], scope: str) -> None:
+def _signed_files(token: Token, scope: str) -> dict[str, str]:
+    """The hashes that a signature is over, by path."""
     # A statement is signed with the same keys, and is no signature of a bundle.
     if token.typ not in {"", "JWT"}:
         raise BundleError("a signature was made for another purpose", code="BUNDLE_SIGNATURE")
     if token.payload.get("scope", "") != scope:
         raise BundleError("the signature is for another scope", code="BUNDLE_SCOPE")
-    signed = dict(_signed_files(token))
-    if signed.keys() != files.keys():
-        odd = min(signed.keys() ^ files.keys())
-        raise BundleError(f"signed and packed files differ: {odd}", code="BUNDLE_FILES")
-    for path, expected in signed.items():
-        if digest(files[path]) != expected:
-            raise BundleError(f"{path} is not what was signed", code="BUNDLE_DIGEST")
-
-
-def _signed_files(token: Token) -> Iterator[tuple[str, str]]:
     listed = token.payload.get("files")
-    names: set[str] = set()
+    signed: dict[str, str] = {}
     for entry in listed if isinstance(listed, list) else [None]:
         name, value, algorithm = (entry.get(key) for key in _ENTRY) if isinstance(entry, dict) else (None,) * 3
-        if not isinstance(name, str) or not isinstance(value, str) or name in names:
+        if not isinstance(name, str) or not isinstance(value, str) or name in signed:
             raise BundleError("the signature's list of files cannot be read", code="BUNDLE_SIGNATURE")
         if algorithm != HASH:
             raise BundleError(f"{name} is not hashed with {HASH}", code="BUNDLE_ALGORITHM")
-        names.add(name)
-        yield name, value.lower()
+        signed[name] = value.lower()
+    return signed
+
+
+def _signed_forms(packed: Mapping[str, bytes], paths: list[str], signed: Mapping[str, str]) -> dict[str, bytes]:
+    if signed.keys() != {*paths}:
+        odd = min(signed.keys() ^ {*paths})
+        raise BundleError(f"signed and packed files differ: {odd}", code="BUNDLE_FILES")
+    return {path: _signed_form(path, packed[path], signed[path]) for path in paths}
+
+
+def _signed_form(path: str, content: bytes, expected: str) -> bytes:
+    # What is packed in its signed form already need not be parsed, which would hold up decisions where data is large.
+    if digest(content) != expected:
+        content = signed_form(path, content)
+        if digest(content) != expected:
+            raise BundleError(f"{path} is not what was signed", code="BUNDLE_DIGEST")
+    return content
+
+
+def _listed_digest(hashed: Mapping[str, str]) -> str:
+    return digest("".join(f"{hashed[path]}  {path}\n" for path in sorted(hashed)).encode())
 
 
 def _signers(trust: Trust, path: str, bundle_id: str) -> Signers:
@@ -234,7 +245,7 @@ def _signers(trust: Trust, path: str, bundle_id: str) -> Signers:
 
 
 def _signed_by(
-    first: Key, cosignatures: bytes | None, files: Mapping[str, bytes], trust: Trust, signers: Signers
+    first: Key, cosignatures: bytes | None, signed: Mapping[str, str], trust: Trust, signers: Signers
 ) -> tuple[str, ...]:
     """The names of the keys that signed, each key once. A further signature that does not hold is not counted."""
     if first.name not in signers.keys:
@@ -243,8 +254,8 @@ def _signed_by(
     for text in tokens(cosignatures) if cosignatures else []:
         with suppress(BundleError):
             token = parse(text)
-            _check_files(token, files, trust.scope)
-            found.add(verify_token(token, pinned).name)
+            if _signed_files(token, trust.scope) == signed:
+                found.add(verify_token(token, pinned).name)
     if len(found) < signers.threshold:
         raise BundleError(f"{len(found)} of {signers.threshold} keys have signed", code="BUNDLE_THRESHOLD")
     return tuple(sorted(found))
