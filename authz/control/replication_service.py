@@ -11,7 +11,7 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from authz._gen.authz.control.v1 import sidecars_pb2 as pb
-from authz.control.callers import PLATFORM
+from authz.control.callers import ALL_TENANTS, PLATFORM
 from authz.control.refusals import Code, RefusedError
 from authz.errors import InvalidRequestError
 from authz.revocation.refill import Refill
@@ -65,7 +65,7 @@ class ReplicationService:
         """Keys and heads of the caller's streams, and whose tokens to take."""
         with self._database.read() as connection:
             heads = {head.stream: head for head in self._ledger.heads(connection)}
-        own = {PLATFORM, *caller.tenants}
+        own = {PLATFORM, *caller.tenants} - {ALL_TENANTS}
         followed = {stream for stream in own | heads.keys() if caller.follows(stream)}
         keys = {stream: self._keys.trusted(stream) for stream in followed}
         issuer, jwks = self._published()
