@@ -47,7 +47,7 @@ _MAX_COUNT: Final = (1 << 53) - 1
 _MAX_NS: Final = (1 << 63) - 1
 _ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _CODE: Final = re.compile(r"[A-Za-z0-9_.-]{0,64}")
-_CHUNK_BYTES: Final = 1 << 20
+_CHUNK_BYTES: Final = 1 << 16  # what is made of it is gone again before the garbage collector looks
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 
 
@@ -266,6 +266,7 @@ def decode_content(content: bytes, stream: str) -> Iterator[Kills | list[Entry]]
     start = 0
     while start < len(content):
         end = content.rfind(b"\n", start, start + _CHUNK_BYTES) + 1
+        end = end or content.find(b"\n", start, start + MAX_BODY_BYTES) + 1
         if end <= start + 1:
             raise _unreadable("a snapshot holds a line without an end, or one over its size limit")
         try:
@@ -370,7 +371,7 @@ def _parts(documents: list[JsonValue], stream: str) -> Iterator[Kills | list[Ent
     plain: list[JsonObject] = []
     others: list[JsonValue] = []
     for document in documents:
-        if isinstance(document, dict) and document.get("op") == "kill" and document.keys() - _KILL_OPTIONS == _KILL:
+        if isinstance(document, dict) and document.get("op") == "kill" and _has_members(document, _KILL, _KILL_OPTIONS):
             plain.append(document)
         else:
             others.append(document)
@@ -510,8 +511,13 @@ _NO_OPTIONS: Final[frozenset[str]] = frozenset()
 
 def _require_members(document: JsonObject, required: frozenset[str], optional: frozenset[str] = _NO_OPTIONS) -> None:
     # A member that is not known here could narrow what the entry means, so it is not skipped.
-    if document.keys() - optional != required:
+    if not _has_members(document, required, optional):
         raise _unreadable("an entry has other members")
+
+
+def _has_members(document: JsonObject, required: frozenset[str], optional: frozenset[str]) -> bool:
+    keys = document.keys()
+    return keys == required if len(keys) == len(required) else keys - optional == required
 
 
 def _count(document: JsonObject, key: str, least: int = 0, most: int = _MAX_COUNT) -> int:

@@ -144,7 +144,7 @@ class Replica:
         state, platform = self._state_of(principal.tenant), self._states[PLATFORM]
         values = _values(principal, call)
         # Nearly every call is settled here: none of the values that could be killed is one that is.
-        if state.values.isdisjoint(values) and platform.values.isdisjoint(values):
+        if state.values.isdisjoint(values) and (not platform.values or platform.values.isdisjoint(values)):
             return None
         shared = list(_scopes_of_call(call)) if call is not None else []
         own = [*_scopes_of_principal(principal, call), *shared]
@@ -178,13 +178,20 @@ _EVERYTHING: Final = (ScopeKind.GLOBAL, "")
 
 def _values(principal: Principal, call: ToolCall | None) -> tuple[str, ...]:
     """Every value under which a kill could cover this call. INVARIANT: all that `_scopes_of_…` yield, and ""."""
-    who = ("", principal.agent, principal.session, principal.jti_sha256, *principal.parents)
     if call is None:
-        return who
-    tool, destination = call.tool, call.destination
-    what = (f"{tool.server}/{tool.name}", tool.connector, *tool.capabilities)
-    where = (destination.host, str(destination)) if destination is not None else ()
-    return who + what + where
+        return ("", principal.agent, principal.session, principal.jti_sha256, *principal.parents)
+    tool, led = call.tool, call.destination
+    return (
+        "",
+        principal.agent,
+        principal.session,
+        principal.jti_sha256,
+        *principal.parents,
+        f"{tool.server}/{tool.name}",
+        tool.connector,
+        *tool.capabilities,
+        *(() if led is None else (led.host, f"{led.host}:{led.port}")),
+    )
 
 
 def _scopes_of_principal(principal: Principal, call: ToolCall | None) -> Iterator[tuple[ScopeKind, str]]:
