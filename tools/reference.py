@@ -15,12 +15,15 @@ import typer
 
 from authz.cli import COMMANDS, app, load
 from authz.config import Config
+from authz.control.config import ControlConfig
 from authz.reasons import BUNDLE_CODES, CATALOGUE
 from authz.resources import shared
 from tools import reference_telemetry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+
+    from authz.config import Group
 
 FOLDER: Final = Path(__file__).resolve().parent.parent / "docs" / "reference"
 WIDTH: Final = 100
@@ -61,6 +64,15 @@ audit: {{directory: /var/lib/authz/records}}
 routes:
   - {{path: /mcp, protocol: mcp, server: office, ext_proc: true}}
 ```
+"""
+
+_CONTROL: Final = f"""\
+# Configuration of the control plane
+
+{_NOTE}
+`authz control --config FILE` reads YAML, by the rules of [the sidecar's configuration](configuration.md): a flag counts
+before its environment variable, that before the file, and unknown keys refuse to start.
+[Running the control plane](../control-plane.md) shows one.
 """
 
 _REASONS: Final = f"""\
@@ -115,8 +127,17 @@ def _help(name: str, command: Any) -> str:  # noqa: ANN401 - typer has no public
 
 
 def configuration() -> str:
-    """Each group of settings."""
-    schema = Config.model_json_schema()
+    """Each group of the sidecar's settings."""
+    return _CONFIGURATION + _groups_of(Config)
+
+
+def control_configuration() -> str:
+    """Each group of the control plane's settings."""
+    return _CONTROL + _groups_of(ControlConfig)
+
+
+def _groups_of(model: type[Group]) -> str:
+    schema = model.model_json_schema()
     pages = [_settings("The file", schema, schema)]
     for name, field in schema["properties"].items():
         for group in _groups(field):
@@ -125,7 +146,7 @@ def configuration() -> str:
                 _settings(f"`{name}`: {inner}", schema["$defs"][inner], schema)
                 for inner in _inner_groups(schema, group)
             ]
-    return _CONFIGURATION + "".join(pages)
+    return "".join(pages)
 
 
 def _inner_groups(schema: dict[str, Any], group: str) -> list[str]:
@@ -230,6 +251,7 @@ def _rows(rows: Iterable[tuple[str, ...]]) -> str:
 PAGES: Final[dict[str, Callable[[], str]]] = {
     "cli.md": cli,
     "configuration.md": configuration,
+    "control-configuration.md": control_configuration,
     "policy-input.md": policy_input,
     "reason-codes.md": reason_codes,
     "telemetry.md": reference_telemetry.page,

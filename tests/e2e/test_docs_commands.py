@@ -33,7 +33,7 @@ FOLDERS = ("bundles", "envoy", "rego", "tests/cases")
 COMMAND_S = 90.0
 STOP_S = 20.0
 BLOCK = re.compile(r"^```(?P<language>\w+)(?: (?P<file>\S+))?\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
-SERVES = ("authz serve ", "authz up ")
+SERVES = ("authz serve ", "authz up ", "authz control")
 ALIKE = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 DEFAULT_ADDRESS = "127.0.0.1:10000"
 
@@ -81,6 +81,9 @@ class Session:
             "XDG_STATE_HOME": str(self.folder / "state"),
             "AUTHZ_LISTEN": "127.0.0.1:0",
             "AUTHZ_DIAGNOSTICS": "127.0.0.1:0",
+            "AUTHZ_GRPC": "127.0.0.1:0",
+            "AUTHZ_HTTP": "127.0.0.1:0",
+            "AUTHZ_SIDECARS": "127.0.0.1:0",
             "COLUMNS": "120",
         }
 

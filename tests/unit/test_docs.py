@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from authz.config import Config, Group, load
+from authz.config import Config, Group, load, read_settings
+from authz.control.config import ControlConfig
 from authz.demo.rows import ROWS
 from authz.reasons import BUNDLE_CODES, CATALOGUE
 from authz.telemetry import names
@@ -116,10 +117,12 @@ def test_every_reason_that_a_page_names_is_in_the_catalogue() -> None:
 
 
 def test_every_setting_that_a_page_names_exists() -> None:
-    known = settings(Config)
-    named = quoted(r"(?:listen|policy|revocation|audit|telemetry|limits)\.[a-z_]+(?=`)")
+    known = settings(Config) | settings(ControlConfig)
+    named = quoted(r"(?:listen|policy|revocation|audit|telemetry|limits|control|operators)\.[a-z_]+(?=`)")
     assert {
-        (page, name) for page, name in named if name not in known and not name.endswith((".rego", ".sock"))
+        (page, name)
+        for page, name in named
+        if name not in known and not name.endswith((".rego", ".sock", ".json", ".db", ".yaml"))
     } == set()
     assert named
 
@@ -132,12 +135,15 @@ def test_every_metric_that_a_page_names_exists() -> None:
 
 
 def test_every_configuration_that_a_page_shows_is_one(tmp_path: Path) -> None:
-    shown = [text for page in PAGES for text in blocks(page, "yaml") if "listen" in yaml.safe_load(text)]
+    file = tmp_path / "authz.yaml"
+    shown = [text for page in PAGES for text in blocks(page, "yaml") if {"listen", "control"} & {*yaml.safe_load(text)}]
     for text in shown:
-        file = tmp_path / "authz.yaml"
         file.write_text(text)
-        load(file)
-    assert len(shown) >= 2
+        if "listen" in yaml.safe_load(text):
+            load(file)
+        else:
+            read_settings(ControlConfig, file).verify()
+    assert len(shown) >= 3
 
 
 def test_the_demonstration_in_the_readme_is_the_one_that_runs() -> None:

@@ -8,13 +8,19 @@ import pytest
 
 from authz import config
 from authz.cli import COMMANDS
+from authz.control import config as control_config
 from authz.reasons import CATALOGUE
 from tools.reference import FOLDER, PAGES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-GROUPS = [each for each in vars(config).values() if isinstance(each, type) and issubclass(each, config.Group)]
+GROUPS = [
+    each
+    for module in (config, control_config)
+    for each in vars(module).values()
+    if isinstance(each, type) and issubclass(each, config.Group)
+]
 
 
 @pytest.mark.parametrize(("name", "page"), list(PAGES.items()))
@@ -28,7 +34,8 @@ def test_every_setting_says_what_it_means(group: type[config.Group]) -> None:
 
 
 def test_every_command_every_setting_and_every_reason_has_its_place() -> None:
-    commands, settings, reasons = (PAGES[name]() for name in ("cli.md", "configuration.md", "reason-codes.md"))
+    commands, reasons = PAGES["cli.md"](), PAGES["reason-codes.md"]()
+    settings = PAGES["configuration.md"]() + PAGES["control-configuration.md"]()
     assert all(f"## authz {name}" in commands for name in COMMANDS)
     assert all(f"| `{name}` |" in settings for group in GROUPS for name in group.model_fields)
     assert all(f"| `{code}` |" in reasons for code in CATALOGUE)
