@@ -202,7 +202,12 @@ class ControlPlane:
             "Kills": self._kills_service(),
             "Operators": OperatorsService(self._operators, self._actions, self._clock, secrets.token_bytes),
             "Replication": ReplicationService(
-                self._members, self._database, self._ledger, self._stream_keys, self._reports
+                self._members,
+                self._database,
+                self._ledger,
+                self._stream_keys,
+                self._reports,
+                published=lambda: (self._tokens.issuer, self._tokens.key_set()),
             ),
             "Sidecars": SidecarsService(self._members, self._sidecars, self._reports.by_sidecar),
         }

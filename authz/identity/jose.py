@@ -44,13 +44,13 @@ _Registry.algorithms["EdDSA"].security_warning = None
 def generate(algorithm: str) -> PrivateKey:
     """A new private key for `algorithm`, one of `SIGNING_ALGORITHMS`; its kid is its RFC 7638 thumbprint."""
     key = OKPKey.generate_key("Ed25519") if algorithm == "EdDSA" else ECKey.generate_key("P-256")
-    return _named(key)
+    return named(key)
 
 
 def read_private(text: bytes) -> PrivateKey:
     """The key that `private_text` wrote."""
     members = json.loads(text)
-    return _named(OKPKey.import_key(members) if members["kty"] == "OKP" else ECKey.import_key(members))
+    return named(OKPKey.import_key(members) if members["kty"] == "OKP" else ECKey.import_key(members))
 
 
 def private_text(key: PrivateKey) -> bytes:
@@ -98,6 +98,7 @@ def verify(parsed: Jws, public: Mapping[str, Any]) -> None:
         raise InvalidRequestError(TOKEN_SIGNATURE) from None
 
 
-def _named(key: PrivateKey) -> PrivateKey:
+def named(key: PrivateKey) -> PrivateKey:
+    """`key` with its RFC 7638 thumbprint for a kid."""
     key.ensure_kid()
     return key

@@ -1,0 +1,113 @@
+"""Agents in tables, and the words of the command line for what the API numbers."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Final
+
+from google.protobuf import json_format
+
+from authz._gen.authz.control.v1 import agents_pb2 as pb
+from authz.cli.output import line, pairs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from google.protobuf.message import Message
+    from google.protobuf.timestamp_pb2 import Timestamp
+
+
+class AutonomyWord(StrEnum):
+    """What an agent may do without a person."""
+
+    OBSERVE = "observe"
+    ACT_WITH_APPROVAL = "act_with_approval"
+    ACT_WITHIN_LIMITS = "act_within_limits"
+    AUTONOMOUS = "autonomous"
+
+
+AUTONOMIES: Final = {
+    AutonomyWord.OBSERVE: pb.AUTONOMY_OBSERVE,
+    AutonomyWord.ACT_WITH_APPROVAL: pb.AUTONOMY_ACT_WITH_APPROVAL,
+    AutonomyWord.ACT_WITHIN_LIMITS: pb.AUTONOMY_ACT_WITHIN_LIMITS,
+    AutonomyWord.AUTONOMOUS: pb.AUTONOMY_AUTONOMOUS,
+}
+
+
+class LifecycleWord(StrEnum):
+    """Where an agent stands."""
+
+    ACTIVE = "active"
+    PAUSED = "paused"
+    RETIRED = "retired"
+
+
+LIFECYCLES: Final = {
+    LifecycleWord.ACTIVE: pb.LIFECYCLE_ACTIVE,
+    LifecycleWord.PAUSED: pb.LIFECYCLE_PAUSED,
+    LifecycleWord.RETIRED: pb.LIFECYCLE_RETIRED,
+}
+_AUTONOMY_WORDS: Final = {number: word.value for word, number in AUTONOMIES.items()}
+_LIFECYCLE_WORDS: Final = {number: word.value for word, number in LIFECYCLES.items()}
+
+
+def as_json(message: Message) -> dict[str, Any]:
+    """A message as programs read it: the proto's names and words."""
+    return json_format.MessageToDict(message, preserving_proto_field_name=True)
+
+
+def print_row(agent: pb.Agent) -> None:
+    """One line of a list."""
+    words = (agent.id, _LIFECYCLE_WORDS[agent.lifecycle], _AUTONOMY_WORDS[agent.autonomy], agent.owner)
+    paused = "memory writes paused" if agent.memory_writes_paused else ""
+    line("  ".join(filter(None, (*words, paused, agent.purpose))))
+
+
+def print_agent(agent: pb.Agent) -> None:
+    """An agent in two columns."""
+    ceiling = agent.ceiling
+    pairs(
+        {
+            "agent": agent.id,
+            "tenant": agent.tenant,
+            "owner": agent.owner,
+            "purpose": agent.purpose,
+            "lifecycle": _LIFECYCLE_WORDS[agent.lifecycle],
+            "autonomy": _AUTONOMY_WORDS[agent.autonomy],
+            "memory writes": "paused" if agent.memory_writes_paused else "",
+            "scopes": _ceiling(ceiling.scopes.names) if ceiling.HasField("scopes") else "no ceiling",
+            "tools": _ceiling(ceiling.tools.names) if ceiling.HasField("tools") else "no ceiling",
+            "parents": " > ".join(agent.parents),
+            "version": agent.version,
+            "created": _instant(agent.created_at),
+            "updated": _instant(agent.updated_at),
+        }
+    )
+    for credential in agent.credentials:
+        form = "public key" if credential.public_jwk else "certificate"
+        until = f"revoked {_instant(credential.revoked_at)}" if credential.HasField("revoked_at") else "good"
+        line(f"credential  {credential.id}  {form}  since {_instant(credential.created_at)}  {until}")
+
+
+def print_passport(passport: pb.Passport) -> None:
+    """Everything that is known of an agent."""
+    print_agent(passport.agent)
+    pairs(
+        {
+            "live tokens": passport.live_tokens,
+            "kills": " ".join(passport.kills),
+            "children": " ".join(passport.children),
+        }
+    )
+    for version in passport.versions:
+        changed = ", ".join(version.changed) or "registered"
+        line(f"version {version.version}  {_instant(version.at)}  {version.by}  {changed}  {version.reason}".rstrip())
+
+
+def _ceiling(names: Iterable[str]) -> str:
+    return " ".join(names) or "none"
+
+
+def _instant(at: Timestamp) -> str:
+    return datetime.fromtimestamp(at.ToSeconds(), UTC).isoformat()
