@@ -136,7 +136,7 @@ class Route(Group):
     """This resource's identifier (RFC 9728), an absolute URL; empty derives it from the request."""
     scopes: tuple[str, ...] = ()
     """Scopes that every call on this route needs; also published as `scopes_supported`."""
-    upstream_auth: UpstreamAuth | Literal["none", "pass"] = "none"
+    upstream_auth: UpstreamAuth | ExchangedAuth | Literal["none", "pass"] = "none"
     """The tool's own credential. `pass` forwards the caller's, which MCP forbids for its servers."""
     capabilities: tuple[str, ...] = ()
     """What the tools behind this route can do; input for policies and kills."""
@@ -173,6 +173,34 @@ class UpstreamAuth(Group):
     """Header to set, for example `authorization`."""
     file: Path
     """Its whole value; re-read when the file changes."""
+
+
+class TokenExchange(Group):
+    """How a token for the tool is got for the caller's (RFC 8693)."""
+
+    token_endpoint: str
+    """URL of the token endpoint (https, or http on loopback)."""
+    client_id: str
+    """Who asks."""
+    client_secret_file: Path | None = None
+    """File of the client's secret, sent as HTTP Basic; None is a public client."""
+    subject_token_file: Path | None = None
+    """File of a token of this service's own, exchanged once for all callers; None exchanges each caller's."""
+    audience: str = ""
+    """The tool, as the endpoint knows it."""
+    resource: str = ""
+    """The tool's absolute URL (RFC 8707)."""
+    scopes: tuple[str, ...] = ()
+    """Scopes to ask for; empty leaves them to the endpoint."""
+    timeout_s: Annotated[float, Field(gt=0, le=60)] = 2.0
+    """Longest wait for the endpoint. No decision waits for it."""
+
+
+class ExchangedAuth(Group):
+    """A credential for the tool that is got by token exchange, set as `authorization: Bearer`."""
+
+    token_exchange: TokenExchange
+    """Where and how."""
 
 
 class Issuer(Group):

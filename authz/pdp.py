@@ -98,6 +98,8 @@ class Ports:
     recorder: Recorder
     clock: Clock
     new_id: Callable[[], str]
+    credential: Callable[[Check, Route, Principal | None], object]
+    """The tool's own credential. Raises UnavailableError, UPSTREAM_CREDENTIAL, where it is not at hand."""
     observe: Callable[[Check, Decision], None]
     """Told of every decision, after its record: spans and metrics. Must only enqueue."""
 
@@ -197,7 +199,13 @@ class PolicyDecisionPoint:
         if course.principal is not None:
             course.kills_stale = self._is_stale(course.principal, verdict)
             self._ports.budgets.plan(course.principal, verdict.charges)
+        self._require_credential(course, verdict)
         return outcome.judged(course, verdict)
+
+    def _require_credential(self, course: Course, verdict: Verdict) -> None:
+        runs = verdict.effect in (Effect.ALLOW, Effect.SANITIZE) or verdict.mode is Mode.FLAG
+        if runs and course.route is not None:
+            self._ports.credential(course.check, course.route, course.principal)
 
     def _refuse_stopped(self, course: Course) -> None:
         if course.principal is not None:

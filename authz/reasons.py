@@ -295,6 +295,9 @@ APPROVAL_INVALID = _reason(
     "no approval can be redeemed here",
     "Ask for the approval again.",
 )
+UPSTREAM_CREDENTIAL = _error(
+    "UPSTREAM_CREDENTIAL", "the tool's own credential is not at hand", "Retry in a second; it is being fetched.", 503
+)
 BUDGET_UNAVAILABLE = _error("BUDGET_UNAVAILABLE", "the budget that the policy charges is not available", _RETRY)
 
 # The control plane

@@ -124,10 +124,10 @@ class Sidecar:
         self._following = self._follow()
         self._masker = Masker(key=_masking_key(config))
         self._spans = self._pipeline()
+        self._credentials = UpstreamCredentials(config.routes, self._clock)
         self.pdp = PolicyDecisionPoint(config, self._ports())
-        credentials = UpstreamCredentials(config.routes, self._clock)
         plugin = config.policy.contract == "envoy"
-        replies = reply.Replies(credentials.of, plugin=plugin)
+        replies = reply.Replies(self._credentials.of, plugin=plugin)
         self._ext_authz = ExtAuthz(self.pdp, replies, self._clock, self._plugin_input() if plugin else None)
         self._exchanges = Exchanges(self._clock)
         self._ext_proc = ExtProc(self.pdp, self._exchanges, config.limits)
@@ -156,6 +156,7 @@ class Sidecar:
             self.membership.start()
         if self._following is not None:
             self._following.start()
+        self._credentials.start()
         for source in self._keys:
             source.start()
         if self._watch is not None:
@@ -202,6 +203,7 @@ class Sidecar:
         drained = self._server.drain(self._config.limits.drain_s)
         if self._watch is not None:
             self._watch.stop()
+        self._credentials.stop()
         for source in self._keys:
             source.close()
         if self._following is not None:
@@ -266,6 +268,7 @@ class Sidecar:
             recorder=Recorder(writer.record),
             clock=self._clock,
             new_id=random_id,
+            credential=self._credentials.of,
             observe=self._observe,
         )
 

@@ -77,7 +77,7 @@ def _config(workload: Workload, folder: Path) -> Config:
 
 
 def _steps(workload: Workload, config: Config, sidecar: Sidecar) -> dict[str, Callable[[], object]]:
-    ext_authz = ExtAuthz(sidecar.pdp, Replies(lambda _route: None), SystemClock())
+    ext_authz = ExtAuthz(sidecar.pdp, Replies(lambda _check, _route, _principal: None), SystemClock())
     decision = ext_authz.check(workload.granted, _Committed()).decision
     message = CheckRequest.FromString(workload.granted)
     check = read(message, time.time_ns())
@@ -116,7 +116,7 @@ def _policy_steps(
     principal, call, verdict = decision.principal, decision.call, decision.verdict
     if principal is None or call is None or verdict is None:
         raise RuntimeError("the granted call was not judged")
-    query, replies = sidecar.activation.active().decision, Replies(lambda _route: None)
+    query, replies = sidecar.activation.active().decision, Replies(lambda _check, _route, _principal: None)
     course = Course(
         check=check,
         started_ns=0,

@@ -243,6 +243,8 @@ class Bench:
     clock: FakeClock = field(default_factory=FakeClock)
     observed: list[Decision] = field(default_factory=list)
 
+    credential: Callable[[Check, Route, Principal | None], object] = lambda *_: None
+
     def pdp(self, config: Config | None = None) -> PolicyDecisionPoint:
         numbers = itertools.count(1)
         ports = Ports(
@@ -254,6 +256,7 @@ class Bench:
             recorder=self.recorder,
             clock=self.clock,
             new_id=lambda: f"d{next(numbers)}",
+            credential=self.credential,
             observe=lambda _, decision: self.observed.append(decision),
         )
         return PolicyDecisionPoint(config or configuration(), ports)

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from authz.model import Check, Decision, HeaderChanges, JsonObject, JsonValue, Principal, ToolCall, Verdict
     from authz.reasons import Reason
 
+    Credential = Callable[[Check, Route, Principal | None], tuple[str, str] | None]
+
 PERMISSION_DENIED: Final = 7
 UNAUTHENTICATED: Final = 16
 _UNAUTHORIZED: Final = 401
@@ -48,11 +50,11 @@ class Replies:
     """Renders decisions for one contract.
 
     Args:
-        credential: the tool's own credential for a route, as (header, value), or None.
+        credential: the tool's own credential for a call on a route, as (header, value), or None.
         plugin: answer as opa-envoy-plugin does: the policy's body and headers, and no body of ours.
     """
 
-    def __init__(self, credential: Callable[[Route], tuple[str, str] | None], *, plugin: bool = False) -> None:
+    def __init__(self, credential: Credential, *, plugin: bool = False) -> None:
         self._credential = credential
         self._plugin = plugin
 
@@ -74,14 +76,18 @@ class Replies:
         # A drop-in adds nothing to what the plugin would say; there the id stands in the metadata alone.
         parts = [] if self._plugin else [_header(_OK_RESPONSE_HEADERS, DECISION_ID, decision.id)]
         if route is not None:
-            parts += self._upstream(check, route, frozenset(changes.upsert) if changes else frozenset())
+            parts += self._upstream(
+                check, route, decision.principal, frozenset(changes.upsert) if changes else frozenset()
+            )
         if changes is not None and changes is not NO_HEADER_CHANGES:
             parts += _changes(changes)
         return b"".join(parts)
 
-    def _upstream(self, check: Check, route: Route, policy_sets: frozenset[str]) -> list[bytes]:
+    def _upstream(
+        self, check: Check, route: Route, principal: Principal | None, policy_sets: frozenset[str]
+    ) -> list[bytes]:
         """Strip what a tool might believe, and put its own credential in (D15)."""
-        credential = self._credential(route)
+        credential = self._credential(check, route, principal)
         parts = [_header(_OK_HEADERS, *credential)] if credential else []
         # Envoy removes after it sets, so what is set here must not be named for removal.
         keep = policy_sets | {credential[0]} if credential else policy_sets

@@ -35,7 +35,7 @@ def request(**http: Any) -> CheckRequest:
 
 
 def boundary(bench: Bench, document: Any = None) -> ExtAuthz:
-    return ExtAuthz(bench.pdp(), Replies(lambda _: None), FakeClock(), document)
+    return ExtAuthz(bench.pdp(), Replies(lambda *_: None), FakeClock(), document)
 
 
 def answer(bench: Bench, raw: bytes, claim: FakeClaim | None = None) -> CheckResponse:

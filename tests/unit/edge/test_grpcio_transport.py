@@ -54,7 +54,7 @@ class Service:
     deadline_s: float = PATIENCE_S
 
     def __post_init__(self) -> None:
-        ext_authz = ExtAuthz(self.bench.pdp(), Replies(lambda _: None), FakeClock())
+        ext_authz = ExtAuthz(self.bench.pdp(), Replies(lambda *_: None), FakeClock())
         self.answerer = Answerer(ext_authz, self.records, self.deadline_s, fallback, self.exchanges.append)
 
     def Check(self, request: CheckRequest, context: object) -> CheckResponse:  # noqa: N802

@@ -62,7 +62,7 @@ def answer(
     route: Route | None = ROUTE,
     credential: tuple[str, str] | None = None,
 ) -> CheckResponse:
-    replies = Replies(lambda _: credential)
+    replies = Replies(lambda *_: credential)
     return CheckResponse.FromString(replies.render(check or Check(), given, route))
 
 

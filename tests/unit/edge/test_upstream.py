@@ -8,7 +8,8 @@ import pytest
 
 from authz.config import Route, UpstreamAuth
 from authz.edge.upstream import UpstreamCredentials
-from authz.errors import ConfigError
+from authz.errors import ConfigError, UnavailableError
+from authz.model import Check
 from tests.fakes import FakeClock
 
 if TYPE_CHECKING:
@@ -29,22 +30,22 @@ def route(file: Path) -> Route:
 
 def test_a_route_has_the_credential_of_its_file(file: Path) -> None:
     one = route(file)
-    assert UpstreamCredentials((one,), FakeClock()).of(one) == ("authorization", "Bearer tool-1")
+    assert UpstreamCredentials((one,), FakeClock()).of(Check(), one, None) == ("authorization", "Bearer tool-1")
 
 
 @pytest.mark.parametrize("kind", ["none", "pass"])
 def test_a_route_without_one_has_none(kind: str) -> None:
     plain = Route.model_validate({"path": "/mcp", "upstream_auth": kind})
-    assert UpstreamCredentials((plain,), FakeClock()).of(plain) is None
+    assert UpstreamCredentials((plain,), FakeClock()).of(Check(), plain, None) is None
 
 
 def test_a_rotated_credential_is_used_within_a_second(file: Path) -> None:
     clock, one = FakeClock(), route(file)
     credentials = UpstreamCredentials((one,), clock)
     file.write_text("Bearer tool-2\n")
-    assert credentials.of(one) == ("authorization", "Bearer tool-1")
+    assert credentials.of(Check(), one, None) == ("authorization", "Bearer tool-1")
     clock.advance(1.1)
-    assert credentials.of(one) == ("authorization", "Bearer tool-2")
+    assert credentials.of(Check(), one, None) == ("authorization", "Bearer tool-2")
 
 
 def test_k4_a_credential_that_others_can_read_refuses_to_start(file: Path) -> None:
@@ -66,5 +67,5 @@ def test_a_credential_that_vanishes_refuses_the_call_instead_of_sending_none(fil
     credentials = UpstreamCredentials((one,), clock)
     file.unlink()
     clock.advance(1.1)
-    with pytest.raises(ConfigError):
-        credentials.of(one)
+    with pytest.raises(UnavailableError):
+        credentials.of(Check(), one, None)
