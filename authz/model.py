@@ -9,10 +9,12 @@ Trusts: its makers. `edge/` makes a `Check`, `identity/` a `Principal`, `protoco
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, TypeAlias
+
+from authz.value import value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -112,7 +114,7 @@ class Autonomy(Word):
     AUTONOMOUS = "autonomous"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Check:
     """One request as Envoy described it, before anything in it is believed.
 
@@ -139,7 +141,7 @@ class Check:
     document: JsonObject | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Confirmation:
     """What a token is bound to (`cnf`, RFC 7800), as base64url of a SHA-256. Where both are set, both must be shown."""
 
@@ -149,7 +151,7 @@ class Confirmation:
     """`jkt` (RFC 9449): the DPoP key's thumbprint (RFC 7638)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Principal:
     """Who calls, as a verified token says. Agents are known by (issuer, tenant, agent).
 
@@ -171,7 +173,7 @@ class Principal:
     confirmation: Confirmation | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class AgentFacts:
     """What the registry says of an agent and a decision needs; the local replica holds it.
 
@@ -186,7 +188,7 @@ class AgentFacts:
     tools_ceiling: tuple[str, ...] | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Tool:
     """What is called. The key is (server, name): equal names on two servers are two tools (C19)."""
 
@@ -200,7 +202,7 @@ class Tool:
     digest: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class ToolCall:
     """One call, parsed strictly from the caller's bytes.
 
@@ -227,7 +229,7 @@ class ToolCall:
     destination: Destination | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Redaction:
     """Replace the value at `path` (RFC 6901, relative to the arguments), or only what `pattern` (RE2) matches."""
 
@@ -236,7 +238,7 @@ class Redaction:
     pattern: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class ApprovalRequest:
     """Who may approve, how many of them, and for how long the request stands (seconds)."""
 
@@ -245,7 +247,7 @@ class ApprovalRequest:
     ttl_s: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Charge:
     """An amount to reserve from a named budget before the call runs."""
 
@@ -253,7 +255,7 @@ class Charge:
     amount: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class HeaderChanges:
     """What the policy changes on the way to the tool. `response` goes to the caller; contract `envoy` only."""
 
@@ -267,7 +269,7 @@ class HeaderChanges:
 NO_HEADER_CHANGES: Final = HeaderChanges()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Verdict:
     """What the policy said, after strict interpretation and before anything was enforced.
 
@@ -292,7 +294,7 @@ class Verdict:
     metadata: Mapping[str, JsonValue] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Revision:
     """The policy that answered: requirement P2 names each of these on every decision."""
 
@@ -306,7 +308,7 @@ class Revision:
 NO_REVISION: Final = Revision()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class LocalAnswer:
     """What this service answers by itself instead of the tool: a metadata document or a CORS preflight."""
 
@@ -315,7 +317,7 @@ class LocalAnswer:
     body: bytes = b""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Decision:
     """The answer to one check. Made by `pdp.py` only.
 

@@ -92,7 +92,7 @@ TICK_S: Final = 0.25
 """How often readiness is looked at again."""
 CONTROL_TIMING: Final = JwksTiming(refresh_s=5.0, unknown_kid_s=1.0)
 """A key that the control plane withdraws is unknown here so soon."""
-GARBAGE_PERCENT: Final = 200
+GARBAGE_PERCENT: Final = 400
 """Go's collector runs when the heap has grown by so much; policies live long and calls are small."""
 
 

@@ -343,3 +343,37 @@ func BenchmarkCommit(b *testing.B) {
 		})
 	}
 }
+
+func TestARecordWaitsForThoseThatAreComingButNotForLong(t *testing.T) {
+	now, coming := time.Now(), int64(1)
+	log := &Log{waiting: queue{{Sequence: 1, arrived: now}}}
+	want(t, log.moment(now), time.Duration(0))
+	log.Gather(func() int64 { return coming })
+	want(t, log.moment(now), gather)
+	want(t, log.moment(now.Add(gather)), time.Duration(0))
+	coming = 0
+	want(t, log.moment(now), time.Duration(0))
+	coming, log.closing = 1, true
+	want(t, log.moment(now), time.Duration(0))
+}
+
+func TestARecordIsWrittenThoughThoseThatWereComingNeverDo(t *testing.T) {
+	log := openOn(t, &disk{}, nil)
+	log.Gather(func() int64 { return 1 })
+	want(t, <-commit(log, 1, false), nil)
+	want(t, <-commit(log, 2, true), nil)
+}
+
+func TestRecordsThatAreGivenAtOnceShareASync(t *testing.T) {
+	d := &disk{}
+	log := openOn(t, d, nil)
+	var fates sync.WaitGroup
+	entries := make([]*Entry, 8)
+	for i := range entries {
+		fates.Add(1)
+		entries[i] = &Entry{Record: []byte("r"), Sequence: uint64(i + 1), Done: func(error) { fates.Done() }}
+	}
+	log.Commit(entries...)
+	fates.Wait()
+	want(t, d.syncs, 1)
+}

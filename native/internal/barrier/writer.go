@@ -37,6 +37,18 @@ func (l *Log) write() {
 // owes tells whether records wait in memory for a disk that works.
 func (l *Log) owes() bool { return len(l.ring.records) > 0 }
 
+// gather is how long a record waits, at most, for others to share its sync.
+const gather = time.Millisecond
+
+// moment is what is left of the time that the waiting records wait for others.
+func (l *Log) moment(now time.Time) time.Duration {
+	coming := l.coming.Load()
+	if coming == nil || l.closing || len(l.waiting) == 0 || (*coming)() <= 0 {
+		return 0
+	}
+	return gather - now.Sub(l.waiting[0].arrived)
+}
+
 // ready takes the run of entries that are next in order. Behind a missing number it waits, but not for ever: the
 // number's owner may have died with it, and then the hole stays visible in the numbers on disk.
 func (l *Log) ready(now time.Time) (batch []*Entry, wait time.Duration, closing bool) {
@@ -49,6 +61,9 @@ func (l *Log) ready(now time.Time) (batch []*Entry, wait time.Duration, closing 
 		}
 		l.stats.Gaps++
 		l.next = l.waiting[0].Sequence
+	}
+	if wait := l.moment(now); wait > 0 {
+		return nil, wait, false
 	}
 	batch = l.batch[:0]
 	for len(l.waiting) > 0 && l.waiting[0].Sequence <= l.next {

@@ -116,6 +116,11 @@ func (s *Server) submit(ctx context.Context, call *Call) bool {
 // forget ends a call's time with the program.
 func (s *Server) forget(call *Call) {
 	s.counters.pending.Add(-1)
+	s.done(call)
+}
+
+// done says that nothing will be handed over for a call any more.
+func (s *Server) done(call *Call) {
 	s.calls.Done()
 	if call.Kind != Refusal {
 		close(call.finished)

@@ -29,7 +29,6 @@ var errDeadline = errors.New("the decision's deadline has passed")
 // Server is one listening address.
 type Server struct {
 	options  Options
-	engine   Engine
 	log      *barrier.Log
 	listener net.Listener
 	grpc     *grpc.Server
@@ -57,11 +56,14 @@ func Serve(options Options, engine Engine, log *barrier.Log) (*Server, error) {
 	}
 	s := &Server{
 		options: options,
-		engine:  engine,
+		engines: engines{engine: engine},
 		log:     log,
 		health:  health.NewServer(),
 		room:    make(chan struct{}, options.MaxPending),
 		drained: make(chan struct{}),
+	}
+	if log != nil {
+		log.Gather(s.counters.pending.Load)
 	}
 	s.checks = newLane(options.Workers, int(options.StuckLimit), &s.counters)
 	s.events = newLane(options.StreamWorkers, int(options.StuckLimit), &s.counters)

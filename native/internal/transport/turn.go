@@ -42,9 +42,6 @@ type Result struct {
 	Content []byte
 }
 
-// Engine answers questions, side by side. It must not panic.
-type Engine func(Question) Result
-
 // Seat is the place of the program's thread of this number; nil if there is none.
 func (s *Server) Seat(number int) *Seat {
 	if checks := len(s.checks.seats); number >= checks {
@@ -101,34 +98,45 @@ func (s *Server) begin(call *Call) (asked *Call) {
 	return asked
 }
 
-// hear takes the program at its words. What has a record goes to the log together.
+// hear takes the program at its words. First the replies, whose records go to the log together; then what it asks.
 func (s *Server) hear(lane *lane, words []Word) {
 	var entries []*barrier.Entry
+	var concluded []*Call
 	for _, word := range words {
-		call := lane.find(word.Number, word.Question != nil)
-		switch {
-		case call == nil:
-		case word.Question != nil:
-			s.engines.run(func() {
-				result := s.engine(*word.Question)
-				lane.push(Event{call, &result})
-			})
-		default:
-			if entry := s.conclude(call, word.Reply); entry != nil {
-				entries = append(entries, entry)
-			}
+		if word.Question != nil {
+			continue
+		}
+		asked := lane.find(word.Number, false)
+		if asked == nil {
+			continue
+		}
+		call, entry := s.conclude(asked, word.Reply)
+		if concluded = append(concluded, call); entry != nil {
+			entries = append(entries, entry)
 		}
 	}
+	// The log counts on the calls that are pending; a drain counts on what is done having been handed over.
+	s.counters.pending.Add(-int64(len(concluded)))
 	s.append(entries)
+	for _, call := range concluded {
+		s.done(call)
+	}
+	for _, word := range words {
+		if word.Question == nil {
+			continue
+		}
+		if call := lane.find(word.Number, true); call != nil {
+			s.engines.answer(lane, call, *word.Question)
+		}
+	}
 }
 
 // conclude ends a call's time with the program. A panic on the way is a denial with a record, like any other failure.
-func (s *Server) conclude(asked *Call, reply *Reply) (entry *barrier.Entry) {
-	call := asked
+func (s *Server) conclude(asked *Call, reply *Reply) (call *Call, entry *barrier.Entry) {
+	call = asked
 	if asked.instead != nil {
 		call = asked.instead
 	}
-	defer s.forget(call)
 	said := Reply{}
 	defer func() {
 		if cause := recover(); cause != nil {
@@ -140,7 +148,7 @@ func (s *Server) conclude(asked *Call, reply *Reply) (entry *barrier.Entry) {
 		said = *reply
 	}
 	fault.Point("after_program")
-	return s.settled(call, asked, said, reply != nil && asked.answeredBy(said))
+	return call, s.settled(call, asked, said, reply != nil && asked.answeredBy(said))
 }
 
 // settled is how the reply of whoever owns the answer gets out, and the record of whoever does not is kept.

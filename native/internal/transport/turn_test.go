@@ -2,6 +2,7 @@ package transport
 
 import (
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -58,7 +59,7 @@ func TestASlowQuestionHoldsUpNoOther(t *testing.T) {
 	release := make(chan struct{})
 	defer close(release)
 	s := unattended(t, func(q Question) Result {
-		if string(q.Input) == "slow" {
+		if strings.HasPrefix(string(q.Input), "slow") {
 			<-release
 		}
 		return Result{Content: q.Input}
@@ -66,11 +67,38 @@ func TestASlowQuestionHoldsUpNoOther(t *testing.T) {
 	s.asks("slow")
 	seat := s.Seat(0)
 	begun, _ := s.Turn(seat, nil)
-	slow := Word{Number: begun[0].Call.Number, Question: &Question{Input: []byte("slow")}}
+	large := append([]byte("slow"), make([]byte, quickBytes)...)
+	slow := Word{Number: begun[0].Call.Number, Question: &Question{Input: large}}
 	s.asks("a")
 	begun, _ = s.Turn(seat, []Word{slow})
 	events, _ := s.Turn(seat, []Word{{Number: begun[0].Call.Number, Question: &Question{Input: []byte("a")}}})
 	expect(t, "result", string(events[0].Result.Content), "a")
+}
+
+func TestAfterASlowQuestionNoneHoldsUpAnother(t *testing.T) {
+	release := make(chan struct{})
+	defer close(release)
+	s := unattended(t, func(q Question) Result {
+		switch string(q.Input) {
+		case "first":
+			time.Sleep(2 * slow)
+		case "slow":
+			<-release
+		}
+		return Result{Content: q.Input}
+	}, nil)
+	seat := s.Seat(0)
+	ask := func(input string, words ...Word) Word {
+		s.asks(input)
+		begun, _ := s.Turn(seat, words)
+		return Word{Number: begun[0].Call.Number, Question: &Question{Input: []byte(input)}}
+	}
+	first := ask("first")
+	events, _ := s.Turn(seat, []Word{first})
+	expect(t, "the first result", string(events[0].Result.Content), "first")
+	question := ask("a", ask("slow", denied(events[0].Call, "done")))
+	events, _ = s.Turn(seat, []Word{question})
+	expect(t, "the result beside the slow one", string(events[0].Result.Content), "a")
 }
 
 func TestCallsThatWaitAreTakenTogether(t *testing.T) {
