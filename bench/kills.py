@@ -215,7 +215,7 @@ def _decisions(
         ports = sidecar._ports()  # noqa: SLF001 - the same decision but for one port
         with_kills = PolicyDecisionPoint(config, dataclasses.replace(ports, kills=follower))
         judged = [
-            ExtAuthz(pdp, Replies(lambda _route: None), SystemClock())
+            ExtAuthz(pdp, Replies(lambda _check, _route, _principal: None), SystemClock())
             for pdp in (PolicyDecisionPoint(config, ports), with_kills)
         ]
         spent = _in_turns(judged, workload.granted, seconds)
