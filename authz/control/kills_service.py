@@ -221,13 +221,14 @@ class KillsService:
         first_seen: dict[str, pb.Confirmation] = {}
         while True:
             with self._database.read() as connection:
-                heard = self._reports.of(connection, kill.scope.stream)
-            for sidecar in followers & heard.keys() - first_seen.keys():
-                report = heard[sidecar]
+                reports = self._reports.of(connection, kill.scope.stream)
+                alive = followers & self._reports.heard(connection)
+            for sidecar in followers & reports.keys() - first_seen.keys():
+                report = reports[sidecar]
                 if report.has(kill.epoch, kill.sequence):
                     ms = max(0, report.applied_ns - committed_ns) / 1_000_000
                     first_seen[sidecar] = pb.Confirmation(sidecar=sidecar, applied_sequence=report.sequence, ms=ms)
-            is_over = self._monotonic_ns() >= until_ns or first_seen.keys() >= followers & heard.keys()
+            is_over = self._monotonic_ns() >= until_ns or first_seen.keys() >= alive
             if is_over or not caller.stays(POLL_S):
                 break
         receipt.confirmed.extend(first_seen[sidecar] for sidecar in sorted(first_seen))

@@ -94,6 +94,11 @@ class Reports:
         if rows:
             connection.execute(self._put, rows)
 
+    def heard(self, connection: Connection) -> set[str]:
+        """Sidecars that were heard lately, on whichever stream."""
+        since_ns = self._database.now_ns(connection) - HEARD_WITHIN_NS
+        return set(connection.execute(select(REPORTS.c.sidecar).where(REPORTS.c.heard_ns >= since_ns)).scalars())
+
     def of(self, connection: Connection, stream: str) -> dict[str, Report]:
         """The last word of each sidecar on `stream` that was heard lately, by its id."""
         since_ns = self._database.now_ns(connection) - HEARD_WITHIN_NS

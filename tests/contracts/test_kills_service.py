@@ -314,6 +314,13 @@ def test_an_answer_waits_until_everybody_who_is_alive_has_it(room: Room) -> None
     assert list(receipt.unreached) == ["gone"]
 
 
+def test_who_is_alive_is_waited_for_on_a_stream_that_it_does_not_follow_yet(room: Room) -> None:
+    room.sidecars = ["a"]
+    room.report("a", 0, stream="")
+    threading.Timer(0.3, lambda: room.report("a", 1)).start()
+    assert [each.sidecar for each in room.create(wait=wait(30)).confirmed] == ["a"]
+
+
 def test_an_answer_comes_when_the_wait_is_over_or_nobody_listens(room: Room) -> None:
     room.sidecars = ["a"]
     room.report("a", 0)
