@@ -18,7 +18,7 @@ import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from authz.errors import BundleError
+from authz.errors import BundleError, ConfigError
 from authz.policy import durable
 from authz.policy.sources import beside, files_below, stored_archive, what_lies_beside
 
@@ -89,7 +89,7 @@ class LastGood:
             found = _stored(self._folder / names[0], source)
             if source_digest(found) == names[0]:
                 return found
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, ConfigError) as error:
             raise changed from error
         raise changed
 

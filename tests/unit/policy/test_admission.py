@@ -359,6 +359,16 @@ def test_f7_a_copy_that_changed_on_disk_is_not_served(service: Service, place: f
         service.begin()
 
 
+def test_f7_a_copy_that_cannot_be_read_is_not_served(service: Service) -> None:
+    running(service)
+    (copy,) = copies(service)
+    copy.unlink()
+    copy.mkdir()
+    service.put(b"nothing")
+    with pytest.raises(BundleError, match="BUNDLE_STATE"):
+        service.begin()
+
+
 def test_f7_a_copy_that_somebody_signed_anew_with_its_name_is_not_served(service: Service) -> None:
     running(service)
     (copy,) = copies(service)
