@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import grpc
-    from starlette.routing import BaseRoute
+    from starlette.routing import Route
 
     from authz.control.config import ControlConfig, Listeners
 
@@ -242,7 +242,7 @@ class ControlPlane:
         sources = Sources(database=self._database, ledger=self._ledger, keys=self._stream_keys)
         return Publisher(sources, writer, Election(lease), clock=self._clock)
 
-    def _routes(self) -> list[BaseRoute]:
+    def _routes(self) -> list[Route]:
         """HTTP endpoints that are no calls of the API."""
         return [*self._tokens.routes(self._authentication, self._actions, self.metrics.observe)]
 

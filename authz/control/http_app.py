@@ -5,8 +5,7 @@ details. Unary calls are plain POSTs; a method that streams answers with envelop
 it ended. Bodies are read whole, within a size and a time, before anything is judged. There are no cookies, so no page
 of a browser can act for its user; nothing that is answered may be kept by a cache.
 
-Must never answer a path that is neither a method of the dispatcher, one of `permissions.PATHS`, nor one of the extra
-routes that the composition root adds (OAuth's endpoints, which authenticate their clients themselves).
+Must never answer a path that is neither a method of the dispatcher nor one of `permissions.PATHS`.
 """
 
 from __future__ import annotations
@@ -29,15 +28,15 @@ from authz.control.authentication import Presented
 from authz.control.dispatcher import Asked
 from authz.control.forms import MAX_BODY_BYTES, Json
 from authz.control.grpc_server import status_of
-from authz.control.permissions import PACKAGE
+from authz.control.permissions import PACKAGE, PATHS
 from authz.control.refusals import Code, RefusedError
+from authz.errors import ConfigError
 from authz.reasons import CONTROL_METHOD, CONTROL_REQUEST, CONTROL_STREAM
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 
     from starlette.requests import Request
-    from starlette.routing import BaseRoute
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from authz.control.dispatcher import Dispatcher
@@ -60,7 +59,7 @@ def http_app(
     exposition: Callable[[str], tuple[str, bytes]],
     unready: Callable[[], Mapping[str, str]],
     addresses: Callable[[], Mapping[str, str]],
-    routes: Sequence[BaseRoute] = (),
+    routes: Sequence[Route] = (),
 ) -> ASGIApp:
     """The app.
 
@@ -69,7 +68,10 @@ def http_app(
         exposition: (accept) -> (content type, text) of the metrics.
         unready: why calls are not served, by part; empty means ready.
         addresses: where the listeners are.
-        routes: more of them, none of which may be ours.
+        routes: more of them.
+
+    Raises:
+        ConfigError: a route that no table names.
     """
 
     async def health(_: Request) -> Response:
@@ -93,6 +95,8 @@ def http_app(
         "/metrics": metrics,
         "/.well-known/authz-control": discovery,
     }
+    if unknown := sorted({*fixed, *(route.path for route in routes)} - set(PATHS)):
+        raise ConfigError(f"no table of permissions names {', '.join(unknown)}")
     app = Starlette(
         routes=[
             *(Route(path, endpoint, methods=["GET"]) for path, endpoint in fixed.items()),

@@ -151,9 +151,13 @@ PATHS: Final[Mapping[str, str]] = {
     "/readyz": "says whether calls are served, and which part is not well",
     "/metrics": "counts, with labels from fixed sets",
     "/.well-known/authz-control": "the addresses of the listeners",
+    "/.well-known/oauth-authorization-server": "the issuer's metadata (RFC 8414)",
+    "/jwks": "public keys",
+    "/token": "authenticates its clients itself (RFC 6749 section 3.2.1)",
+    "/introspect": "authenticates its clients itself (RFC 7662 section 2.1)",
+    "/revoke": "authenticates its clients itself (RFC 7009 section 2.1)",
 }
-"""Paths of the HTTP listener that are open to strangers, and why they may be. OAuth's endpoints authenticate their
-clients themselves."""
+"""The other paths of the HTTP listener, open to strangers, and why they may be. The app serves none but these."""
 
 
 def rule_for(method: str) -> Rule | None:

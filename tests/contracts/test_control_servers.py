@@ -74,7 +74,7 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plane]:
         keys=FakeKeys(key_set(FORGE.key.jwk("k1"))),
     )
     tokens = OperatorTokens([trusted], clock=ClockGuard(FakeClock(wall_ns=NOW * 1_000_000_000)))
-    extra = Route("/extra", lambda _: PlainTextResponse("extra"), methods=["GET", "POST"])
+    extra = Route("/token", lambda _: PlainTextResponse("extra"), methods=["GET", "POST"])
     with running(
         database, tokens=tokens, Operators=operators_service(database), Kills=WATCHING, routes=[extra]
     ) as running_plane:
@@ -135,18 +135,18 @@ def test_calls_are_posts_alone(plane: Plane, method: str) -> None:
     assert answer.status == 404
 
 
-@pytest.mark.parametrize("path", ["/", "/docs", "/openapi.json", "/healthz/", "//healthz", "/../healthz", "/extra/"])
+@pytest.mark.parametrize("path", ["/", "/docs", "/openapi.json", "/healthz/", "//healthz", "/../healthz", "/token/"])
 def test_k5_no_other_path_is_answered_nor_redirected(plane: Plane, path: str) -> None:
     answer = urllib3.request("GET", f"{plane.http.url}{path}", retries=False, redirect=False)
     assert answer.status in (404, 200) if path == "/../healthz" else answer.status == 404
 
 
-@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/.well-known/authz-control", "/extra"])
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/.well-known/authz-control", "/token"])
 def test_open_paths_answer(plane: Plane, path: str) -> None:
     assert urllib3.request("GET", f"{plane.http.url}{path}", retries=False).status == 200
 
 
-@pytest.mark.parametrize("path", [f"/{PACKAGE}.{WHOAMI}", "/extra"])
+@pytest.mark.parametrize("path", [f"/{PACKAGE}.{WHOAMI}", "/token"])
 def test_a_body_over_the_limit_is_cut_off_on_every_path(plane: Plane, path: str) -> None:
     answer = post(plane, path, b" " * (1024 * 1024 + 1))
     assert (answer.status, answer.json()["code"]) == (413, "resource_exhausted")

@@ -5,11 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
 
 from authz.control.callers import PERMISSIONS, PLATFORM, Grant, Kind, Permission, Role
 from authz.control.dispatcher import FILES
+from authz.control.http_app import http_app
 from authz.control.permissions import METHODS, PACKAGE, PATHS, rule_for
 from authz.database import Database, migrate
+from authz.errors import ConfigError
 from tests.control import request_class, running
 
 if TYPE_CHECKING:
@@ -303,5 +307,12 @@ def test_k5_metrics_never_take_a_name_from_a_caller(plane: Plane) -> None:
     assert 'authz_control_calls_total{method="unknown",outcome="CONTROL_METHOD"}' in text
 
 
-def test_open_paths_are_those_of_the_table() -> None:
-    assert set(PATHS) == {"/healthz", "/readyz", "/metrics", "/.well-known/authz-control"}
+def test_k5_a_path_that_no_table_names_cannot_be_served(plane: Plane) -> None:
+    def app(*paths: str) -> object:
+        routes = [Route(path, PlainTextResponse("open")) for path in paths]
+        metrics = plane.metrics.exposition
+        return http_app(plane.dispatcher, exposition=metrics, unready=dict, addresses=dict, routes=routes)
+
+    app(*PATHS)
+    with pytest.raises(ConfigError, match="/backdoor"):
+        app("/token", "/backdoor")

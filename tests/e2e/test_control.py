@@ -14,13 +14,14 @@ import urllib3
 from grpc_health.v1 import health_pb2
 from sqlalchemy import text
 
+from authz._gen.authz.control.v1 import agents_pb2, kills_pb2
 from authz._gen.authz.control.v1 import operators_pb2 as pb
 from authz.cli.control_client import ControlClient, RefusedCallError, UnavailableCallError
 from authz.control.dispatcher import FILES
 from authz.control.permissions import METHODS, PACKAGE
 from authz.database import Database
 from authz.errors import ProgramError
-from tests.control import described, grpc_refusal
+from tests.control import described, grpc_refusal, request_class
 from tests.databases import make_postgres
 from tests.e2e.control import authz, controlling
 from tests.e2e.stack import eventually
@@ -86,6 +87,39 @@ def asked_by_a_stranger(channel: grpc.Channel, name: str) -> str:
     with pytest.raises(grpc.RpcError) as raised:
         tuple(call(b"", timeout=20))
     return grpc_refusal(raised.value).code
+
+
+def test_k5_another_tenants_ids_are_nobodys_here(control: Controlled) -> None:
+    """An admin of acme asks for what rival has: by rival's name it is refused, by its own there is no such thing."""
+    admin = control.client
+    agent = agents_pb2.Agent(tenant="rival", id="payer", owner="o", purpose="p", autonomy=agents_pb2.AUTONOMY_OBSERVE)
+    admin.call("Agents/CreateAgent", agents_pb2.CreateAgentRequest(agent=agent, reason="r"), agents_pb2.Agent)
+    scope = kills_pb2.Scope(kind=kills_pb2.SCOPE_KIND_SESSION, tenant="rival", value="s-1")
+    created = kills_pb2.CreateKillRequest(scope=scope, reason="seen in incident 7")
+    kill = admin.call("Kills/CreateKill", created, kills_pb2.KillReceipt).kill.id
+    grant = pb.Grant(role=pb.ROLE_ADMIN, tenant="acme")
+    made = pb.CreateOperatorRequest(operator=pb.Operator(id="acme-admin", grants=[grant], credential=True))
+    credential = admin.call("Operators/CreateOperator", made, pb.CreateOperatorResponse).credential
+    here = ControlClient(url=admin.url, credential=credential, pool=urllib3.PoolManager())
+    for name in METHODS:
+        fields = {field.name for field in request_class(name).DESCRIPTOR.fields}
+        if not {"tenant", "id"} <= fields:
+            continue
+        for tenant, codes in (("rival", {"permission_denied"}), ("acme", {"not_found", "invalid_argument"})):
+            request = request_class(name)(tenant=tenant, id=kill if name.startswith("Kills/") else "payer")
+            if "reason" in fields:
+                request.reason = "seen in incident 7"  # type: ignore[attr-defined]
+            if "lifecycle" in fields:
+                request.lifecycle = agents_pb2.LIFECYCLE_PAUSED  # type: ignore[attr-defined]
+            with pytest.raises(RefusedCallError) as raised:
+                here.call(name, request, agents_pb2.Agent)
+            assert raised.value.code in codes, (name, tenant, raised.value)
+    assert not here.call(
+        "Agents/ListAgents", agents_pb2.ListAgentsRequest(tenant="acme"), agents_pb2.ListAgentsResponse
+    ).agents
+    assert not here.call(
+        "Kills/ListKills", kills_pb2.ListKillsRequest(tenant="acme", all=True), kills_pb2.ListKillsResponse
+    ).kills
 
 
 def test_operators_by_the_command_line(control: Controlled) -> None:
