@@ -8,6 +8,7 @@ from typing import Final
 
 from authz.errors import ConfigError
 
+LONGEST: Final = timedelta(days=3650)
 _UNITS: Final = {"ms": "milliseconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _SPAN: Final = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)(ms|s|m|h|d)", re.ASCII)
 
@@ -16,9 +17,10 @@ def span(text: str) -> timedelta:
     """The span that `text` says.
 
     Raises:
-        ConfigError: it is not a number and a unit.
+        ConfigError: it is not a number and a unit, or ten years and more.
     """
     found = _SPAN.fullmatch(text)
-    if found is None:
+    means = timedelta(**{_UNITS[found[2]]: float(found[1])}) if found else LONGEST
+    if means >= LONGEST:
         raise ConfigError(f"`{text}` is not a span of time", remedy="write it as 90s, 15m, 8h or 30d")
-    return timedelta(**{_UNITS[found[2]]: float(found[1])})
+    return means
