@@ -34,6 +34,7 @@ COMMAND_S = 90.0
 STOP_S = 20.0
 BLOCK = re.compile(r"^```(?P<language>\w+)(?: (?P<file>\S+))?\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 SERVES = ("authz serve ", "authz up ", "authz control")
+ID = re.compile(r"kill-[0-9a-f]{16}")
 ALIKE = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 DEFAULT_ADDRESS = "127.0.0.1:10000"
 
@@ -73,6 +74,16 @@ class Session:
 
     folder: Path
     programs: list[subprocess.Popen[str]] = field(default_factory=list)
+    made: dict[str, str] = field(default_factory=dict)
+    """Ids that a page shows, and those that were made here in their places."""
+
+    def as_made(self, text: str) -> str:
+        for shown, made in self.made.items():
+            text = text.replace(shown, made)
+        return text
+
+    def learn(self, shown: str, printed: str) -> None:
+        self.made.update(zip(ID.findall(shown), ID.findall(printed), strict=False))
 
     def environment(self) -> dict[str, str]:
         own = {name: value for name, value in os.environ.items() if not name.startswith("AUTHZ_")}
@@ -89,9 +100,12 @@ class Session:
 
     def start(self, command: list[str]) -> str:
         """Run a program that serves; returns the line that says it does."""
+        environment = self.environment()
+        if command[:2] == ["authz", "up"]:
+            del environment["AUTHZ_SIDECARS"]  # how many there, and an address of `authz control`
         with (self.folder / "log").open("a") as log:
             program = subprocess.Popen(
-                command, cwd=self.folder, env=self.environment(), stdout=subprocess.PIPE, stderr=log, text=True
+                command, cwd=self.folder, env=environment, stdout=subprocess.PIPE, stderr=log, text=True
             )
         self.programs.append(program)
         return program.stdout.readline() if program.stdout else ""
@@ -166,10 +180,11 @@ def test_a_page_shows_what_its_commands_print(page: Path, tmp_path: Path) -> Non
         for example in commands(page):
             if example.command in NOT_RUN:
                 continue
-            command = shlex.split(RUN_AS.get(example.command, example.command).removesuffix("&"))
+            command = shlex.split(opened.as_made(RUN_AS.get(example.command, example.command)).removesuffix("&"))
             serves = example.command.startswith(SERVES)
             printed = opened.start(command) if serves else opened.run(command)
-            shown = example.shown.replace(DEFAULT_ADDRESS, "127.0.0.1:...")
+            opened.learn(example.shown, printed)
+            shown = opened.as_made(example.shown.replace(DEFAULT_ADDRESS, "127.0.0.1:..."))
             assert printed or not serves, (tmp_path / "log").read_text()
             if shown:
                 assert doctest.OutputChecker().check_output(shown, printed, ALIKE), f"{example.command}\n{printed}"
@@ -182,7 +197,7 @@ def test_what_is_not_run_is_still_shown_somewhere() -> None:
 
 def test_operators_own_commands_are_listed_with_the_reason() -> None:
     texts = [block["text"] for page in PAGES for block in blocks(page) if block["language"] == "sh"]
-    first_words = {line.split()[0] for text in texts for line in text.splitlines()}
+    first_words = {line.split()[0] for text in texts for line in text.replace("\\\n", "").splitlines()}
     assert first_words == OPERATORS.keys()
 
 
