@@ -435,6 +435,7 @@ BODY_CHANGED = _error("BODY_CHANGED", "the body changed after it was judged", _O
 BUNDLE_CODES: Final = {
     "BUNDLE_INVALID": "it does not compile, lacks the entrypoint, or cannot judge a first call",
     "BUNDLE_GOLDEN": "an input of its golden set is not denied",
+    "BUNDLE_TIMEOUT": "its first calls were not judged in time",
     "BUNDLE_POISON": "it ended the service again and again",
     "BUNDLE_STATE": "the state that outlives crashes cannot be used",
     "BUNDLE_QUARANTINED": "these files failed here before",

@@ -24,7 +24,7 @@ from authz.model import Protocol as Speaks
 from authz.policy.agent_input import NO_FACTS, input_document
 from authz.policy.golden import check_golden
 from authz.policy.sources import read_again
-from authz.reasons import POLICY_UNAVAILABLE, POLICY_UNDEFINED
+from authz.reasons import POLICY_TIMEOUT, POLICY_UNAVAILABLE, POLICY_UNDEFINED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -269,7 +269,8 @@ def _probe(candidate: ActivePolicy, document: bytes) -> None:
         candidate.interpret(candidate.decision.evaluate(document, PROBE_S))
     except PolicyError as error:
         if error.reason is not POLICY_UNDEFINED:
-            raise BundleError(f"the probe failed: {error}") from error
+            code = "BUNDLE_TIMEOUT" if error.reason is POLICY_TIMEOUT else "BUNDLE_INVALID"
+            raise BundleError(f"the probe failed: {error}", code=code) from error
 
 
 def hold_golden(candidate: ActivePolicy, document: bytes) -> None:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from authz.policy.trust import Seen, Verified
 
 # What failed for another reason than the bundle's own may hold the next time.
-_NOT_ITS_FAULT: Final = frozenset({"BUNDLE_STATE", "BUNDLE_POISON"})
+_NOT_ITS_FAULT: Final = frozenset({"BUNDLE_STATE", "BUNDLE_POISON", "BUNDLE_TIMEOUT"})
 
 
 class Memory(Protocol):

@@ -7,6 +7,7 @@ one that held. Trusts the caller to have verified the set with the bundle that i
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 import jiter
@@ -14,6 +15,7 @@ import orjson
 
 from authz.errors import BundleError, PolicyError
 from authz.model import Effect, Mode
+from authz.reasons import POLICY_TIMEOUT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,20 +51,21 @@ def check_golden(document: bytes, judge: Callable[[bytes], Verdict]) -> None:
         judge: the candidate's verdict on one input.
 
     Raises:
-        BundleError: BUNDLE_GOLDEN, naming the cases by their positions from 0.
+        BundleError: BUNDLE_GOLDEN, naming the first cases by their positions from 0; BUNDLE_TIMEOUT when one was not
+            judged in time, which may be the machine's fault.
     """
-    said = [_not_denied(case, judge) for case in golden_inputs(document)]
-    passed = [f"case {number}: {how}" for number, how in enumerate(said) if how]
+    said = ((number, _not_denied(case, judge)) for number, case in enumerate(golden_inputs(document)))
+    passed = [*islice((f"case {number}: {how}" for number, how in said if how), MAX_TOLD)]
     if passed:
-        raise BundleError(
-            f"{len(passed)} golden inputs are not denied", code="BUNDLE_GOLDEN", problems=passed[:MAX_TOLD]
-        )
+        raise BundleError("golden inputs are not denied", code="BUNDLE_GOLDEN", problems=passed)
 
 
 def _not_denied(case: bytes, judge: Callable[[bytes], Verdict]) -> str:
     try:
         verdict = judge(case)
     except PolicyError as error:
+        if error.reason is POLICY_TIMEOUT:
+            raise BundleError("a golden input was not judged in time", code="BUNDLE_TIMEOUT") from error
         return error.reason.code
     if verdict.effect is Effect.DENY and verdict.mode is Mode.BLOCK:
         return ""

@@ -34,6 +34,13 @@ if TYPE_CHECKING:
 
 DENY_ALL = b'package authz\n\ndecision := {"effect": "deny", "reason": "%s"}\n'
 ALLOW = b'package authz\n\ndecision := {"effect": "allow", "reason": "all"}\n'
+ENDLESS = b"""package authz
+
+decision := {"effect": "deny"} if {
+	x := numbers.range(1, 3000)
+	every a in x { every b in x { every c in x { a + b + c > 0 } } }
+}
+"""
 GOLDEN = b'[{"agent": {"id": "mallory"}}]'
 
 
@@ -333,6 +340,14 @@ def test_f12_a_bundle_that_failed_after_it_was_verified_is_tried_once(service: S
     assert service.engine.opened == 2
     assert service.seen.quarantined == {bundle(2, **{"policy.rego": ALLOW}).digest(): "BUNDLE_GOLDEN"}
     assert service.begin() == "BUNDLE_QUARANTINED"
+
+
+def test_f12_a_bundle_that_a_busy_machine_did_not_judge_in_time_is_tried_again(service: Service) -> None:
+    running(service)
+    service.serve(of=bundle(2, **{"policy.rego": ENDLESS}))
+    assert [service.activate() for _ in range(2)] == ["BUNDLE_TIMEOUT", "BUNDLE_TIMEOUT"]
+    assert service.seen.quarantined == {}
+    assert service.answer() == "1"
 
 
 def test_f12_what_nobody_signed_is_not_even_remembered(service: Service) -> None:

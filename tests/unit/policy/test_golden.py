@@ -9,8 +9,8 @@ import pytest
 
 from authz.errors import BundleError, PolicyError
 from authz.model import Effect, Mode, Verdict
-from authz.policy.golden import MAX_CASES, check_golden, golden_inputs
-from authz.reasons import POLICY_ERROR, POLICY_UNDEFINED
+from authz.policy.golden import MAX_CASES, MAX_TOLD, check_golden, golden_inputs
+from authz.reasons import POLICY_ERROR, POLICY_TIMEOUT, POLICY_UNDEFINED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,6 +54,17 @@ def test_f11_anything_but_a_denial_that_blocks_fails_the_set(said: Verdict | Pol
         check_golden(SET, judge(DENY, said))
     assert refused.value.code == "BUNDLE_GOLDEN"
     assert refused.value.problems[0].startswith("case 1: ")
+
+
+def test_a_case_that_was_not_judged_in_time_is_told_apart() -> None:
+    with pytest.raises(BundleError, match="BUNDLE_TIMEOUT"):
+        check_golden(SET, judge(DENY, PolicyError(POLICY_TIMEOUT)))
+
+
+def test_a_set_of_failures_is_not_judged_to_its_end() -> None:
+    with pytest.raises(BundleError) as refused:
+        check_golden(orjson.dumps([{}] * MAX_CASES), judge(*[Verdict(effect=Effect.ALLOW)] * MAX_TOLD))
+    assert len(refused.value.problems) == MAX_TOLD
 
 
 def test_the_engine_is_asked_about_the_inputs_as_they_stand() -> None:
