@@ -13,7 +13,7 @@ from authz import __version__
 from authz.reasons import KILL_STALE
 from authz.revocation.follower import Follower
 from authz.revocation.freshness import FRESH_S
-from authz.revocation.pull import Pull
+from authz.revocation.pull import PULL_S, TRUST_S, Pull
 from authz.revocation.redis_reader import RedisReader
 from authz.revocation.replica import PLATFORM
 from authz.telemetry import names
@@ -35,10 +35,13 @@ class Following:
     def __init__(self, config: Config, membership: Membership, clock: Clock, metrics: Metrics) -> None:
         folder = membership.folder.path.parent / FOLDER
         self._reads_s = config.revocation.stale_reads_s
+        self._was_ready = False
         self.kills: Final = Follower(
             folder, clock, reads_s=self._reads_s, effect=metrics.durations(names.KILL_EFFECT).add
         )
-        self._pull = Pull(self.kills, lambda: membership.channel, clock, version=__version__)
+        # Who follows every tenant learns only so that there is a new one, whose calls are denied until then.
+        trust_s = TRUST_S if membership.identity.tenants else PULL_S
+        self._pull = Pull(self.kills, lambda: membership.channel, clock, version=__version__, trust_s=trust_s)
         self._reader = _reader(config, membership, self.kills, clock)
         metrics.add_source(self.readings)
 
@@ -58,8 +61,12 @@ class Following:
         self.kills.close()
 
     def unready(self) -> str:
-        """Why every call would be denied; empty while some are served."""
-        age_s = self.kills.oldest_s()
+        """Why every call would be denied; empty while some are served.
+
+        Once all were known, a tenant that is new here is judged for itself: it makes nobody else wait.
+        """
+        age_s = self.kills.age_s(PLATFORM) if self._was_ready else self.kills.oldest_s()
+        self._was_ready = self._was_ready or age_s <= self._reads_s
         if age_s <= self._reads_s:
             return ""
         return "nothing is known of them" if age_s == float("inf") else f"{age_s:.0f} s old"

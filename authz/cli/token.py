@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -11,6 +12,7 @@ from urllib.parse import quote
 import typer
 
 from authz._gen.authz.control.v1 import agents_pb2 as pb
+from authz._gen.authz.control.v1 import sidecars_pb2
 from authz.cli import agent_keys
 from authz.cli.control_client import ControlOption, RefusedCallError, connect
 from authz.cli.state import StateOption, state_folder
@@ -34,6 +36,9 @@ Examples:
 KEYS: Final = "agents"
 """Folder of the keys of agents that were registered for the asking, in the state folder."""
 OWNER: Final = "authz token"
+FOLLOWED_S: Final = 5.0
+HEARD_S: Final = 30
+PAUSE_S: Final = 0.05
 
 
 def token(
@@ -84,6 +89,7 @@ def _known_key(plane: ControlClient, folder: Path, tenant: str, agent: str, pare
         return path
     try:
         _register(plane, folder, tenant, agent, parents)
+        _await_sidecars(plane, tenant)
     except _IsRegistered:
         raise ConfigError(
             f"`{agent}` is registered, and {path} is not there", remedy="give its private key as --key FILE"
@@ -111,6 +117,18 @@ def _register(plane: ControlClient, folder: Path, tenant: str, agent: str, paren
         raise
     finally:
         draft.unlink(missing_ok=True)
+
+
+def _await_sidecars(plane: ControlClient, tenant: str) -> None:
+    """Until every sidecar that is heard follows the tenant, or for a moment: so that the first call is judged."""
+    until = time.monotonic() + FOLLOWED_S
+    request = sidecars_pb2.ListSidecarsRequest(tenant=tenant)
+    while time.monotonic() < until:
+        listed = plane.call("Sidecars/ListSidecars", request, sidecars_pb2.ListSidecarsResponse).sidecars
+        heard = [sidecar for sidecar in listed if time.time() - sidecar.last_report_at.ToSeconds() < HEARD_S]
+        if all(any(at.stream == tenant for at in sidecar.applied) for sidecar in heard):
+            return
+        time.sleep(PAUSE_S)
 
 
 def _key_file(folder: Path, tenant: str, agent: str) -> Path:

@@ -19,7 +19,6 @@ from authz.cli.output import Output, OutputOption
 from authz.cli.state import StateOption, state_folder
 from authz.config import KIB
 from authz.errors import ConfigError
-from authz.identity.development_issuer import open_issuer
 from authz.model import Protocol
 from authz.policy.sources import existing
 from authz.proxy.configuration import Plan, upstream
@@ -75,7 +74,7 @@ def up(
     for each in ports:
         refuse_busy(host, each)
     folder = state_folder(state).resolve()
-    issuer = open_issuer(folder)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with sole_use(folder), socket_folder(folder) as sockets:
         plan = Plan(
             policy=existing(policy),
@@ -90,9 +89,6 @@ def up(
             socket=sockets / "authz.sock",
             admin=sockets / "envoy-admin.sock",
             diagnostics=free_address(),
-            issuer=issuer.issuer,
-            audience=issuer.audience,
-            jwks=issuer.jwks_path,
             ca_bundle=ca_bundle(),
         )
         plans = [_numbered(plan, number, each) for number, each in enumerate(ports, start=1)]

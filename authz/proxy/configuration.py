@@ -79,14 +79,15 @@ class Plan:
     socket: Path
     admin: Path
     diagnostics: str
-    issuer: str
-    audience: str
-    jwks: Path
     ca_bundle: Path | None
+    issuer: str = ""
+    """Whose tokens are taken where there is no control plane, with the next two."""
+    audience: str = ""
+    jwks: Path | None = None
     templates: tuple[str, ...] = ()
     """Path templates of an HTTP API, by which policies know its tools."""
     control: Mapping[str, str] = field(default_factory=dict)
-    """The group `control` of the service: where its control plane answers; empty means none."""
+    """The group `control` of the service, whose issuer is then the only one; empty means none."""
 
     def __post_init__(self) -> None:
         if self.templates and self.protocol is not Protocol.HTTP:
@@ -114,7 +115,7 @@ def for_service(plan: Plan) -> Json:
         "version": 1,
         "listen": {"check": f"unix://{plan.socket}", "diagnostics": plan.diagnostics, "socket_mode": 0o600},
         "routes": [_route(plan)],
-        "issuers": [{"issuer": plan.issuer, "audience": plan.audience, "jwks": str(plan.jwks)}],
+        "issuers": [] if plan.control else [_issuer(plan)],
         "policy": {
             "paths": [str(path) for path in plan.policy],
             "server": plan.server,
@@ -129,6 +130,10 @@ def for_service(plan: Plan) -> Json:
             "max_message_bytes": max(8 * KIB * KIB, 4 * _envoy_body_bytes(plan)),
         },
     }
+
+
+def _issuer(plan: Plan) -> Json:
+    return {"issuer": plan.issuer, "audience": plan.audience, "jwks": str(plan.jwks)}
 
 
 def _route(plan: Plan) -> Json:

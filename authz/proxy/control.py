@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Self
 from urllib.parse import urlsplit
 
+from authz.errors import ProgramError
+from authz.proxy.programs import answers
 from authz.proxy.valkey import Valkey
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 ADDRESSES: Final = "control.json"
 """Written by the control plane when it listens."""
+METADATA: Final = "/.well-known/oauth-authorization-server"
 LISTENERS: Final = ("http", "grpc", "sidecars")
 FREE: Final = "127.0.0.1:0"
 CREDENTIAL_S: Final = 30 * 86_400.0
@@ -62,6 +65,18 @@ class ControlPlan:
     def found(self) -> Self:
         """The same with the ports that were given; they are kept when it is started again."""
         return type(self)(state=self.state, valkey=self.valkey, listen=_addresses(self.state / ADDRESSES))
+
+    def tokens(self) -> dict[str, str]:
+        """The issuer of its tokens, and where its keys are (RFC 8414).
+
+        Raises:
+            ProgramError: it does not say.
+        """
+        try:
+            told = json.loads(answers(METADATA, self.listen["http"]) or b"")
+            return {"issuer": str(told["issuer"]), "jwks": str(told["jwks_uri"])}
+        except (ValueError, KeyError):
+            raise ProgramError("the control plane does not say whose tokens it issues") from None
 
     def forget(self) -> None:
         """Remove what an earlier run said of its addresses."""

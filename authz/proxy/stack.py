@@ -182,8 +182,7 @@ class Stack:
         return {
             "ready": True,
             "url": first.url,
-            "issuer": plan.issuer,
-            "jwks": str(plan.jwks),
+            **self._control.tokens(),
             "diagnostics": f"http://{plan.diagnostics}",
             "traces": str(plan.traces),
             "records": str(plan.records),

@@ -56,9 +56,19 @@ class Pull:
         channel: the connection with mutual TLS, asked for again for each call.
         clock: ours.
         version: of this program, for the report.
+        trust_s: how often keys and heads are read.
     """
 
-    def __init__(self, follower: Follower, channel: Callable[[], grpc.Channel], clock: Clock, *, version: str) -> None:
+    def __init__(
+        self,
+        follower: Follower,
+        channel: Callable[[], grpc.Channel],
+        clock: Clock,
+        *,
+        version: str,
+        trust_s: float = TRUST_S,
+    ) -> None:
+        self._trust_ns = int(trust_s * 1e9)
         self._follower = follower
         self._now_ns = clock.monotonic_ns
         self._channel = channel
@@ -114,7 +124,7 @@ class Pull:
                 self._stop.wait(pause_s)
 
     def _is_trust_due(self) -> bool:
-        return self._trusted_ns is None or self._now_ns() - self._trusted_ns >= TRUST_S * 1e9
+        return self._trusted_ns is None or self._now_ns() - self._trusted_ns >= self._trust_ns
 
     def _read_trust(self) -> None:
         trust = self._call("ReadTrust", pb.ReadTrustRequest(), pb.Trust)

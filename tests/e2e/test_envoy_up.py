@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 import socket
@@ -60,7 +59,7 @@ def test_the_ready_line_says_where_everything_is(office: Up) -> None:
     assert set(office.ready) == {"ready", *places}
     assert [set(sidecar) for sidecar in office.ready["sidecars"]] == [{"id", "check", "url"}]
     assert office.url.endswith("/mcp")
-    assert json.loads(Path(office.ready["jwks"]).read_text())["keys"]
+    assert httpx.get(office.ready["jwks"]).json()["keys"]
     assert Path(office.ready["state"]).stat().st_mode & 0o077 == 0
     assert httpx.get(office.ready["diagnostics"] + "/readyz").status_code == 200
 
