@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import create_engine, event, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from authz.clock import SystemClock
@@ -200,14 +200,15 @@ def _is_private(url: URL) -> bool:
 
 @contextmanager
 def _failures_named() -> Iterator[None]:
-    """The database's failures as ours; what a constraint refuses is its caller's to judge."""
+    """The database's failures as ours. What a constraint refuses is its caller's to judge; a bug stays a bug."""
     try:
         yield
-    except IntegrityError:
+    except (IntegrityError, ProgrammingError, DataError):
         raise
     except PoolTimeoutError:
         raise UnavailableError(DATABASE_UNAVAILABLE, "every connection is in use") from None
     except DBAPIError as error:
-        # The driver's text names tables and paths: for the log, not for callers.
-        log.exception("the database cannot be used", exc_info=error.orig)
+        # The driver's text names tables, paths and values: its kind is enough for the log, and too much for callers.
+        state = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "sqlite_errorname", None)
+        log.error("the database cannot be used: %s %s", type(error.orig).__name__, state)  # noqa: TRY400 - see above
         raise UnavailableError(DATABASE_UNAVAILABLE) from None

@@ -18,7 +18,7 @@ from alembic.migration import MigrationContext
 from alembic.operations import Operations
 from alembic.script import ScriptDirectory
 from sqlalchemy import BigInteger, Column, MetaData, Table, Text, delete, insert, select, text, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DataError, IntegrityError
 
 import authz
 from authz.clock import SystemClock
@@ -314,6 +314,11 @@ def test_a_full_disk_is_unavailable_and_nothing_is_kept(tmp_path: Path) -> None:
         add(database, "a" * 100_000)
     assert names(database) == []
     database.close()
+
+
+def test_a_wrong_statement_is_a_bug_and_no_outage(rows: Database) -> None:
+    with pytest.raises((DataError, OverflowError)), rows.write() as connection:
+        connection.execute(insert(ROWS).values(id="a", n=2**70))
 
 
 def test_a_writer_that_waits_too_long_is_told_so(rows: Database, database_url: str) -> None:
