@@ -349,6 +349,8 @@ class Decision:
     local: LocalAnswer | None = None
     inspect_response: bool = False
     """The tool's answer must be judged too."""
+    opens_session: bool = False
+    """The tool's answer may name an MCP session, which is then the caller's."""
     watch_response: bool = False
     """An answer that streams, and that nobody judges, must be cut once its call is stopped."""
     revision: Revision = NO_REVISION

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 EXT_PROC: Final = "authz.ext_proc"
 """Envoy's context extension that promises an ext_proc filter behind this check (contracts §3)."""
 NOTIFICATION_STATUS: Final = 403
+INITIALIZE: Final = "initialize"
 STREAM_STATUS: Final = 405
 STREAM_METHODS: Final = ("stream/open", "session/delete")
 """How a legacy MCP GET and DELETE stand in policy input (contracts §3)."""
@@ -134,6 +135,7 @@ def _passed(course: Course, verdict: Verdict, enforced: Effect, status: Status) 
         message=verdict.message,
         mode=verdict.mode,
         inspect_response=inspects,
+        opens_session=course.can_rewrite and course.call is not None and course.call.tool.method == INITIALIZE,
         watch_response=course.revocable and course.can_rewrite and not inspects,
         message_id=course.message_id,
     )
@@ -203,6 +205,7 @@ def _decision(
     mode: Mode = Mode.BLOCK,
     local: LocalAnswer | None = None,
     inspect_response: bool = False,
+    opens_session: bool = False,
     watch_response: bool = False,
     message_id: str | int | None = None,
 ) -> Decision:
@@ -226,6 +229,7 @@ def _decision(
         call=course.call,
         local=local,
         inspect_response=inspect_response,
+        opens_session=opens_session,
         watch_response=watch_response,
         revision=course.policy.revision if course.policy else course.revision,
         input_json=course.input_json,

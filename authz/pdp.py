@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from authz.budgets.reservations import Budgets
     from authz.clock import Clock
     from authz.config import Config, Route
+    from authz.identity.sessions import Sessions
     from authz.model import AgentFacts, Check, Decision, JsonValue, LocalAnswer, Principal, ToolCall
     from authz.policy.activation import ActivePolicy, Policies
     from authz.policy.engine import Steps
@@ -95,6 +96,7 @@ class Ports:
     kills: Kills
     overrides: Overrides
     budgets: Budgets
+    sessions: Sessions
     recorder: Recorder
     clock: Clock
     new_id: Callable[[], str]
@@ -186,6 +188,7 @@ class PolicyDecisionPoint:
         self._mark(course, "protocol")
         # 4. Revocation: no kill covers the call, and the registry has the agent make it.
         course.kills_sequence = self._ports.kills.sequence
+        self._require_session(course)
         course.revocable = self._ports.kills.source != NoKills.source
         self._refuse_stopped(course)
         # 5. Override and 6. Facts: from local replicas only.
@@ -201,6 +204,18 @@ class PolicyDecisionPoint:
             self._ports.budgets.plan(course.principal, verdict.charges)
         self._require_credential(course, verdict)
         return outcome.judged(course, verdict)
+
+    def _require_session(self, course: Course) -> None:
+        if course.principal is not None and course.call is not None and course.call.mcp_session:
+            self._ports.sessions.require(course.principal, course.call.tool.server, course.call.mcp_session)
+
+    def open_session(self, principal: Principal, server: str, session: str) -> None:
+        """The tool named a session in its answer to this caller.
+
+        Raises:
+            InvalidRequestError: SESSION_OWNER, it named that of another.
+        """
+        self._ports.sessions.take(principal, server, session)
 
     def _require_credential(self, course: Course, verdict: Verdict) -> None:
         runs = verdict.effect in (Effect.ALLOW, Effect.SANITIZE) or verdict.mode is Mode.FLAG
@@ -320,6 +335,8 @@ class PolicyDecisionPoint:
         try:
             if course.kills_sequence != self._ports.kills.sequence:
                 self._refuse_stopped(course)
+            if course.principal is not None and course.call is not None and course.call.mcp_session:
+                self._ports.sessions.take(course.principal, course.call.tool.server, course.call.mcp_session)
             if course.principal is not None and course.verdict is not None:
                 self._ports.budgets.reserve(course.principal, course.verdict.charges)
         except DenialError as error:

@@ -180,6 +180,15 @@ TOOL_UNKNOWN = _reason(
     "TOOL_UNKNOWN", 403, INVALID_PARAMS, Status.POLICY_BLOCKED, "no such tool", "List the tools and use one of them."
 )
 
+SESSION_OWNER = _reason(
+    "SESSION_OWNER",
+    403,
+    REFUSED,
+    Status.UNAUTHENTICATED,
+    "the MCP session belongs to another caller",
+    "Open a session of your own with `initialize`.",
+)
+
 # Plain HTTP
 HTTP_PATH = _malformed("HTTP_PATH", 400, "the path cannot be decoded without ambiguity", _REWRITE)
 HTTP_HOST = _malformed("HTTP_HOST", 400, "the host to connect to cannot be read without ambiguity", _REWRITE)

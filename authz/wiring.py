@@ -48,6 +48,7 @@ from authz.front import ConfiguredFront
 from authz.identity.clock_guard import ClockGuard
 from authz.identity.jwks_source import JwksSource, JwksTiming, open_jwks
 from authz.identity.possession import Possession
+from authz.identity.sessions import Sessions
 from authz.identity.tokens import TokenVerifier, TrustedIssuer
 from authz.model import Phase
 from authz.native import Library, LogOptions, NativeError, Program, ServerOptions, TLSOptions
@@ -269,6 +270,7 @@ class Sidecar:
             clock=self._clock,
             new_id=random_id,
             credential=self._credentials.of,
+            sessions=Sessions(self._clock),
             observe=self._observe,
         )
 

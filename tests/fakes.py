@@ -13,6 +13,7 @@ from authz.approvals.overrides import NoOverrides
 from authz.budgets.reservations import NoBudgets
 from authz.config import Config, Issuer, Policy, Route
 from authz.errors import UnavailableError
+from authz.identity.sessions import Sessions
 from authz.model import Principal, Protocol, Revision, Tool, ToolCall
 from authz.pdp import PolicyDecisionPoint, Ports
 from authz.policy import agent_contract
@@ -241,7 +242,11 @@ class Bench:
     budgets: Budgets = field(default_factory=NoBudgets)
     recorder: FakeRecorder = field(default_factory=FakeRecorder)
     clock: FakeClock = field(default_factory=FakeClock)
+    sessions: Sessions = field(init=False)
     observed: list[Decision] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.sessions = Sessions(self.clock)
 
     credential: Callable[[Check, Route, Principal | None], object] = lambda *_: None
 
@@ -257,6 +262,7 @@ class Bench:
             clock=self.clock,
             new_id=lambda: f"d{next(numbers)}",
             credential=self.credential,
+            sessions=self.sessions,
             observe=lambda _, decision: self.observed.append(decision),
         )
         return PolicyDecisionPoint(config or configuration(), ports)

@@ -81,6 +81,7 @@ ATTACKS: Final = {
     "C16": ("params and arguments of another shape", "`MCP_PARAMS`; unknown members are not read"),
     "C19": ("two servers with a tool of one name", "the key is server and name"),
     "C20": ("a retry or task of another call", "judged as a new call, in full"),
+    "C21": ("another caller's MCP session", "`SESSION_OWNER`"),
     "C22": ("a foreign or null Origin, DNS rebinding", "`ORIGIN`"),
     "C23": ("another content type, charset or encoding", "`CONTENT_TYPE`, `CONTENT_ENCODING`"),
     "D1": ("no algorithm, no signature", "`TOKEN_ALG`"),

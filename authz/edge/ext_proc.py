@@ -357,6 +357,7 @@ class WatchLeg:
     def __init__(self, ext_proc: ExtProc, fields: Fields) -> None:
         self._watched = watched.read(_text(fields, watched.METADATA))
         self._check = Check(headers={"traceparent": _text(fields, "traceparent")})
+        self._opens_session = _is_true(fields, "opens_session")
         self._pdp = ext_proc.pdp
         self._state = _State.HEADERS
 
@@ -368,6 +369,8 @@ class WatchLeg:
         """
         match self._state, request.WhichOneof("request"):
             case _State.HEADERS, "response_headers":
+                if self._opens_session:
+                    self._open_session(processing.headers(request.response_headers).get("mcp-session-id", ""))
                 # The kill may have come while the tool was thinking.
                 self._state = _State.DONE if request.response_headers.end_of_stream else _State.EVENTS
                 cut = self.cut()
@@ -391,14 +394,22 @@ class WatchLeg:
         """End an answer whose call was stopped. Envoy resets one that has begun."""
         return _cut(self._pdp, self._check, self._watched.principal, self._watched.call)
 
+    def _open_session(self, session: str) -> None:
+        if session:
+            self._pdp.open_session(self._watched.principal, self._watched.tool.server, session)
+
     def _ended(self, error: DenialError) -> Outcome:
         return _ended(self._pdp.cut(self._check, self._watched.principal, self._watched.call, error))
 
 
 def _response_leg(ext_proc: ExtProc, fields: Fields) -> Leg:
     """Judged where the decision asked for that."""
-    is_judged = "inspect_response" in fields and fields["inspect_response"].bool_value
+    is_judged = _is_true(fields, "inspect_response") and not _is_true(fields, "opens_session")
     return ResponseLeg(ext_proc, fields) if is_judged or watched.METADATA not in fields else WatchLeg(ext_proc, fields)
+
+
+def _is_true(fields: Fields, name: str) -> bool:
+    return name in fields and bool(fields[name].bool_value)
 
 
 LEGS: Final[dict[str, Callable[[ExtProc, Fields], Leg]]] = {"request": RequestLeg, "duplex": _response_leg}

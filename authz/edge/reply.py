@@ -126,10 +126,11 @@ class Replies:
             true.append("sanitize_request")
         if decision.inspect_response:
             true.append("inspect_response")
-        if decision.watch_response and call is not None and decision.principal is not None:
+        if (decision.watch_response or decision.opens_session) and call is not None and decision.principal is not None:
             strings[watched.METADATA] = watched.write(decision.principal, call.tool, call.destination)
             strings["traceparent"] = f"00-{decision.trace_id}-{decision.span_id}-01"
-            true.append("watch_response")
+            # Envoy opens a stream for either word; `opens_session` says that its answer is not judged all the same.
+            true += ["inspect_response", "opens_session"] if decision.opens_session else ["watch_response"]
         return common + wire.struct(strings, tuple(true))
 
 

@@ -32,7 +32,7 @@ from authz.encoding import encode_base64url
 from authz.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from authz.clock import Clock
@@ -63,10 +63,11 @@ class DevelopmentIssuer:
         session: str = "",
         scopes: Iterable[str] = (),
         parents: Iterable[str] = (),
+        confirmation: Mapping[str, str] | None = None,
         ttl_s: int = 300,
         clock: Clock | None = None,
     ) -> str:
-        """A token for `agent` of `tenant`, valid for `ttl_s` seconds from now.
+        """A token for `agent` of `tenant`, valid for `ttl_s` seconds from now, bound as `confirmation` (`cnf`) says.
 
         Raises:
             ConfigError: `ttl_s` is not between 1 and 900.
@@ -76,7 +77,7 @@ class DevelopmentIssuer:
         issued_at = (clock or SystemClock()).unix_ns() // _NS
         required = {"iss": self.issuer, "aud": self.audience, "sub": agent, "agent_id": agent, "tenant": tenant}
         times = {"iat": issued_at, "exp": issued_at + ttl_s, "jti": random_id()}
-        optional = {"session": session, "scope": " ".join(scopes), "parents": list(parents)}
+        optional = {"session": session, "scope": " ".join(scopes), "parents": list(parents), "cnf": confirmation}
         return self._signed(required | times | {claim: value for claim, value in optional.items() if value})
 
     def _signed(self, claims: dict[str, object]) -> str:

@@ -19,7 +19,7 @@ from tools import attacks
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("bundles/*/README.md")])
-IN_SCOPE = "A1-A18 A20 A21 B1-B9 C1-C16 C19 C22 C23 D1-D15 F1-F9 F11-F15 G1-G7 G9 J12 K1-K5"
+IN_SCOPE = "A1-A18 A20 A21 B1-B9 C1-C16 C19 C21 C22 C23 D1-D15 F1-F9 F11-F15 G1-G7 G9 J12 K1-K5"
 SUFFIXES = {"counter": "_total", "info": "_info"}
 # Words of Envoy, gRPC and the environment.
 FOREIGN = {
