@@ -102,6 +102,7 @@ ATTACKS: Final = {
     ),
     "D14": ("a stolen token that is bound to a key or certificate", "`TOKEN_BINDING`; so is a proof that is replayed"),
     "D15": ("a token for the tool; our token sent on to it", "`TOKEN_AUD`; `authorization` is removed"),
+    "E1": ("kills by the hundred, of every kind", "each bites in every sidecar that confirmed it, and nowhere else"),
     "E2": ("Redis frozen or cut off", "known within 2 s; stale rules apply; it recovers by itself"),
     "E3": ("a failover or a crash that loses what was acknowledged", "the ledger puts it back; none is lost"),
     "E4": ("a Redis that evicts when its memory is full", "refused, and said; sidecars ask the control plane"),
