@@ -37,9 +37,13 @@ class Following:
         self._reads_s = config.revocation.stale_reads_s
         self._was_ready = False
         self.kills: Final = Follower(
-            folder, clock, reads_s=self._reads_s, effect=metrics.durations(names.KILL_EFFECT).add
+            folder,
+            clock,
+            every_tenant=not membership.identity.tenants,
+            reads_s=self._reads_s,
+            effect=metrics.durations(names.KILL_EFFECT).add,
         )
-        # Who follows every tenant learns only so that there is a new one, whose calls are denied until then.
+        # Who follows every tenant learns only so that there is a new one, and must while the last list is fresh.
         trust_s = TRUST_S if membership.identity.tenants else PULL_S
         self._pull = Pull(self.kills, lambda: membership.channel, clock, version=__version__, trust_s=trust_s)
         self._reader = _reader(config, membership, self.kills, clock)

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 log: Final = logging.getLogger(__name__)
 
+SILENT_S: Final = 1.0
 _BEAT_NS: Final = 1_000_000_000
 
 
@@ -58,6 +59,8 @@ class _Stream:
     said_at_ns: int = 0
     """The ledger's time of what was applied last: a later heartbeat that knows less has forgotten it."""
     beat_ns: int = 0
+    heard_ns: int | None = None
+    """When news last came by the fast path, on our running clock."""
     alarm: str = ""
 
 
@@ -67,6 +70,8 @@ class Follower:
     Args:
         folder: of the journals.
         clock: ours.
+        every_tenant: all of the ledger's streams are followed; a tenant of which it has not spoken is known to be so
+            for as long as the list of streams is fresh.
         reads_s: how long reads are served on stale knowledge.
         effect: told how long each kill took from the ledger to here, in seconds.
         max_pending: batches that wait for a journal that cannot be written; beyond, a snapshot must replace it.
@@ -80,6 +85,7 @@ class Follower:
         folder: Path,
         clock: Clock,
         *,
+        every_tenant: bool = False,
         reads_s: float = freshness.READS_S,
         effect: Callable[[float], None] = lambda _: None,
         max_pending: int = 1_000,
@@ -92,7 +98,9 @@ class Follower:
         self._max_pending = max_pending
         self._compact_bytes = compact_bytes
         self._time = LedgerTime(clock)
-        self._replica = Replica(self._time.now_ns)
+        self._replica = Replica(self._time.now_ns, every_tenant=every_tenant)
+        self._listed = Freshness(clock, self._time)
+        self.every_tenant: Final = every_tenant
         self._streams: dict[str, _Stream] = {}
         self._lock = threading.RLock()
         self.counted: Counter[str] = Counter()
@@ -124,7 +132,9 @@ class Follower:
     def age_s(self, stream: str) -> float:
         """Seconds since everything of the stream was known here; infinite where nothing is."""
         followed = self._streams.get(stream)
-        return followed.freshness.age_s() if followed is not None else math.inf
+        if followed is not None:
+            return followed.freshness.age_s()
+        return self._listed.age_s() if self.every_tenant and stream != PLATFORM else math.inf
 
     # What an operator asks.
 
@@ -155,6 +165,11 @@ class Follower:
 
     # What brings messages asks and says.
 
+    def is_silent(self, stream: str) -> bool:
+        """Whether Redis has brought no news of this stream for `SILENT_S`, so that the control plane must."""
+        heard_ns = self._streams[stream].heard_ns
+        return heard_ns is None or self._clock.monotonic_ns() - heard_ns > SILENT_S * 1e9
+
     def needs(self, stream: str) -> str:
         """What only the control plane can give of this stream: `entries`, `snapshot` or nothing."""
         return self._streams[stream].needs
@@ -175,6 +190,11 @@ class Follower:
             except OSError as error:
                 self.counted[KILL_JOURNAL.code] += 1
                 log.warning("the keys of streams cannot be kept for a restart: %s", error.strerror)
+
+    def listed(self) -> None:
+        """The control plane has just named every stream there is, and each was given to `trust`."""
+        with self._lock:
+            self._listed.level()
 
     def recall(self) -> None:
         """Begin with every stream that was followed before this start, from its journal."""
@@ -235,6 +255,8 @@ class Follower:
         kept = Journal(folder_of(self._folder, stream))
         begun = _Stream(stream, keys, kept, Freshness(self._clock, self._time), needs="entries")
         self._recall(begun)
+        if self.every_tenant and stream != PLATFORM and not any(self._replica.position(stream)):
+            begun.freshness.level_as(self._listed)  # when it was last known that nothing was said of it
         self._streams[stream] = begun
 
     def _read(self, stream: _Stream, signed: Signed) -> entries.Message | None:
@@ -270,6 +292,8 @@ class Follower:
     def _take_heartbeat(self, stream: _Stream, signed: Signed, heartbeat: Heartbeat, *, direct: bool) -> None:
         if not stream.freshness.is_news(heartbeat, direct=direct):
             return
+        if not direct:
+            stream.heard_ns = self._clock.monotonic_ns()
         place = self._replica.compare(heartbeat)
         if place is Place.GAP:
             self.ask(

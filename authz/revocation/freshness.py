@@ -133,6 +133,10 @@ class Freshness:
         """All that the ledger has said by its latest heartbeat is known here, and on our disk."""
         self._level = _Level(self._clock.unix_ns(), self._clock.monotonic_ns(), live=True)
 
+    def level_as(self, other: Freshness) -> None:
+        """What `other` last showed, it showed of this stream too."""
+        self._level = other._level
+
     def age_s(self) -> float:
         """Seconds since `level`; infinite before it ever was."""
         level = self._level

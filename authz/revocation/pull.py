@@ -1,7 +1,7 @@
 """Asks the control plane itself: for keys, for what is missing, for everything while Redis is silent; and reports.
 
 Decides when to ask. Every few seconds for keys and for where each stream stands, so that entries that Redis withholds
-are noticed; at once where something is missing; every 0.4 s while a stream has not been level for a second. What comes
+are noticed; at once where something is missing; every 0.4 s while Redis is silent. What comes
 this way is signed like everything else, and known to be of this moment, because it answers us.
 
 Must never end a thread because of what the far end does: each failure is counted, and tried again later.
@@ -33,9 +33,8 @@ log: Final = logging.getLogger(__name__)
 SERVICE: Final = "/authz.control.v1.Replication/"
 TRUST_S: Final = 5.0
 """How often keys and heads are read."""
-SILENT_S: Final = 1.0
-"""A stream that has not been level for so long is pulled."""
 PULL_S: Final = 0.4
+"""How often a stream is pulled of which Redis brings no news."""
 COALESCE_S: Final = 0.02
 """Reports of what was applied within so long are one."""
 CALL_S: Final = 2.0
@@ -102,7 +101,7 @@ class Pull:
             if self._is_trust_due():
                 self._read_trust()
             for stream in follower.streams:
-                if follower.needs(stream) or follower.age_s(stream) > SILENT_S:
+                if follower.needs(stream) or follower.is_silent(stream):
                     self._catch_up(stream)
         except grpc.RpcError as error:
             self.failures += 1
@@ -133,6 +132,7 @@ class Pull:
             self._follower.trust(stream.stream, keys)
             if (stream.epoch, stream.sequence) > self._follower.position(stream.stream):
                 self._follower.ask(stream.stream, "entries")
+        self._follower.listed()
         self._trusted_ns = self._now_ns()
 
     def _catch_up(self, stream: str) -> None:

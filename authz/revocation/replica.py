@@ -49,11 +49,13 @@ class Replica:
     """All streams that this service follows.
 
     Args:
-        streams: the tenants it serves; the platform's stream is always among them.
         now_ns: the ledger's time, as far as it is known; see `freshness`.
+        streams: the tenants it serves; the platform's stream is always among them.
+        every_tenant: a tenant without a stream is one that the ledger has not spoken of, and none of ours to refuse.
     """
 
-    def __init__(self, now_ns: Callable[[], int], streams: Iterable[str] = ()) -> None:
+    def __init__(self, now_ns: Callable[[], int], streams: Iterable[str] = (), *, every_tenant: bool = False) -> None:
+        self._unspoken = StreamState() if every_tenant else None
         self._states = {stream: StreamState() for stream in (PLATFORM, *streams)}
         self._now_ns = now_ns
         self.sequence = 0
@@ -160,7 +162,7 @@ class Replica:
 
     def _state_of(self, tenant: str) -> StreamState:
         # The platform's stream is no tenant's, whatever a token says.
-        state = self._states.get(tenant) if tenant != PLATFORM else None
+        state = self._states.get(tenant, self._unspoken) if tenant != PLATFORM else None
         if state is None:
             raise UnavailableError(KILL_TENANT)
         return state

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -28,9 +28,9 @@ PRINCIPAL = Principal(issuer="i", tenant="acme", agent="agent-1", subject="a", j
 class Bench:
     """A follower of a tenant and the platform, and their ledgers, on one clock."""
 
-    def __init__(self, folder: Path, **bounds: int) -> None:
+    def __init__(self, folder: Path, **options: Any) -> None:
         self.folder = folder
-        self.bounds = bounds
+        self.options = options
         self.clock = FakeClock()
         self.platform, self.acme = both(clock=self.clock)
         self.effects: list[float] = []
@@ -38,7 +38,7 @@ class Bench:
 
     def started(self) -> Follower:
         """A follower that begins on what the folder holds."""
-        begun = Follower(self.folder, self.clock, effect=self.effects.append, **self.bounds)
+        begun = Follower(self.folder, self.clock, effect=self.effects.append, **self.options)
         begun.recall()
         return begun
 
@@ -317,6 +317,15 @@ def test_a_journal_that_grows_is_replaced_by_a_snapshot(tmp_path: Path) -> None:
     assert bench.follower.needs("acme") == ""
 
 
+def test_what_the_control_plane_answers_does_not_make_redis_less_silent(bench: Bench) -> None:
+    assert not bench.follower.is_silent("acme")
+    bench.clock.advance(1.1)
+    bench.tell(bench.acme.heartbeat(), direct=True)
+    assert bench.follower.is_silent("acme")
+    bench.beat()
+    assert not bench.follower.is_silent("acme")
+
+
 def test_a_new_key_is_asked_for_and_the_old_one_is_no_longer_taken(bench: Bench) -> None:
     bench.acme = dataclasses.replace(bench.acme, key=STRANGER)
     bench.acme.kill("agent", "agent-1")
@@ -337,6 +346,41 @@ def test_what_is_signed_and_unreadable_is_an_alarm(bench: Bench) -> None:
     kid = bench.acme.heartbeat().kid
     bench.tell(entries.Signed(body=body, signature=bench.acme.key.sign(entries.DOMAIN + body), kid=kid))
     assert bench.follower.alarms() == {"acme": "KILL_UNREADABLE"}
+
+
+def test_a_tenant_of_which_the_ledger_has_not_spoken_is_served_while_the_list_of_streams_is_fresh(
+    tmp_path: Path,
+) -> None:
+    bench = Bench(tmp_path, every_tenant=True)
+    bench.join()
+    new = dataclasses.replace(PRINCIPAL, tenant="new")
+    with pytest.raises(UnavailableError, match="KILL_STALE"):
+        bench.follower.admit(new, Risk.READ)
+    bench.follower.listed()
+    assert bench.follower.covering(new, None) is None
+    assert bench.follower.admit(new, Risk.WRITE) is False
+    bench.platform.kill("global")
+    bench.follower.take("", bench.platform.batch())
+    assert bench.follower.covering(new, None) is not None
+    bench.clock.advance(2.1)
+    bench.beat()
+    with pytest.raises(UnavailableError, match="KILL_STALE"):
+        bench.follower.admit(new, Risk.WRITE)
+    ledger = SignedLedger("new", clock=bench.clock)
+    ledger.kill("tenant")
+    bench.follower.trust("new", ledger.keys)
+    with pytest.raises(UnavailableError, match="KILL_STALE"):  # spoken of, and not known yet: as old as the last list
+        bench.follower.admit(new, Risk.WRITE)
+    assert bench.follower.admit(new, Risk.READ) is True
+    bench.clock.advance(298)
+    with pytest.raises(UnavailableError, match="KILL_STALE"):
+        bench.follower.admit(new, Risk.READ)
+
+
+def test_a_stream_that_was_not_listed_before_has_no_age(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, every_tenant=True)
+    bench.follower.trust("acme", bench.acme.keys)
+    assert bench.follower.age_s("acme") == math.inf
 
 
 def test_a_stream_that_is_not_followed_is_not_read(bench: Bench) -> None:
