@@ -163,6 +163,21 @@ def test_nothing_is_done_that_cannot_be_recorded(desk: Desk) -> None:
     assert done == []
 
 
+def test_an_action_whose_end_cannot_be_recorded_is_answered_and_stays_begun(desk: Desk) -> None:
+    """It was carried out, and it is on record that it was begun: to call it refused would be a lie."""
+
+    def act(_request: Any, _caller: Caller) -> agents_pb2.Agent:
+        with desk.database.write() as connection:
+            connection.exec_driver_sql(
+                "CREATE TRIGGER full BEFORE INSERT ON actions BEGIN SELECT unknown_function(); END"
+            )
+        return agents_pb2.Agent(id="made")
+
+    desk.agents.act = act
+    assert agents_pb2.Agent.FromString(desk.create()).id == "made"
+    assert desk.rows() == [("admin", CREATE, "begun")]
+
+
 def test_services_may_ask_for_more_than_the_table_does(desk: Desk) -> None:
     """What only the service knows to be needed is refused in the same words."""
 
