@@ -104,7 +104,11 @@ class ControlPlane:
         self._instance = random_id()
         self.metrics = ControlMetrics()
         self._issuers = [open_jwks(each, clock=self._clock, limits=Limits()) for each in config.operators.issuers]
-        self._sealer, _ = read_key(file=config.control.key_encryption_key, state=self.state)
+        self._sealer, _ = read_key(
+            file=config.control.key_encryption_key,
+            text=config.control.key_encryption_base64.get_secret_value(),
+            state=self.state,
+        )
         self._ledger = Ledger(self._database)
         self._reports = Reports(self._database)
         self._guard = Guard(share=config.control.guard_share, window_s=config.control.guard_window_s)

@@ -43,6 +43,7 @@ SETTINGS: Final = {
     "grpc": "control.grpc",
     "http": "control.http",
     "sidecars": "control.sidecars",
+    "key_encryption_base64": "control.key_encryption_base64",
     "log_level": "telemetry.log_level",
 }
 """The setting that each flag stands for; the state's default is the user's folder."""
@@ -59,6 +60,9 @@ def control(
     http: Annotated[str | None, typer.Option(help="HOST:PORT of HTTP; default: 127.0.0.1:8443.")] = None,
     sidecars: Annotated[
         str | None, typer.Option(help="HOST:PORT where certificates are demanded; default: 127.0.0.1:9444.")
+    ] = None,
+    key_encryption_base64: Annotated[
+        str | None, typer.Option(help="What seals private keys, 32 bytes; in AUTHZ_KEY_ENCRYPTION_BASE64, not here.")
     ] = None,
     state: StateOption = None,
     log_level: Annotated[

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import Field, SecretStr, model_validator
 
 from authz.config import Group, Issuer, Seconds, Telemetry, is_local
 from authz.errors import ConfigError
@@ -47,6 +47,8 @@ class Listeners(Group):
     """URL, without user and password, that sidecars are told to read streams at; empty is that of `redis`."""
     key_encryption_key: Path | None = None
     """File of the 32 bytes that private keys are sealed with in the database; None makes one in the state folder."""
+    key_encryption_base64: SecretStr = SecretStr("")
+    """The same bytes in base64, instead of a file. Better in AUTHZ_KEY_ENCRYPTION_BASE64 than in a file of settings."""
     state: Path | None = None
     """Folder of what is this instance's alone: the key-encryption key, the first operator's credential, addresses."""
     guard_share: Annotated[float, Field(gt=0, le=1)] = 0.25
@@ -152,7 +154,10 @@ class ControlConfig(Group):
         """What an operator should be told at every start."""
         told = {
             "control.key_encryption_key is not set: who copies the state folder can open every private key": (
-                self.control.key_encryption_key is None
+                self.control.key_encryption_key is None and not self.control.key_encryption_base64.get_secret_value()
+            ),
+            "tokens.issuer is empty: tokens are issued under the address of control.http, each instance by its own": (
+                not self.tokens.issuer and not is_local(self.control.http)
             ),
             "control.redis is empty: kills reach sidecars by their pulls alone, in about 0.4 s": not self.control.redis,
         }

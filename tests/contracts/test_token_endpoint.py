@@ -361,3 +361,40 @@ def test_an_emergency_rotation_of_keys_ends_every_token_signed_before(planner: T
     assert planner.introspect(own) == {"active": False}
     assert reason_of(lambda: taken(planner, own)) is not None
     assert taken(planner, planner.token()).agent == "planner"
+
+
+# --- at once
+
+
+def test_no_token_outlives_a_rotation_that_was_acknowledged(planner: TokenDesk) -> None:
+    """Clients that ask while their key is being rotated: what they got is dead, whoever came first."""
+    with ThreadPoolExecutor(5) as pool:
+        asked = [pool.submit(planner.ask) for _ in range(12)]
+        pool.submit(planner.rotate, OTHER).result()
+        answers = [each.result() for each in asked]
+    tokens = [answer.json["access_token"] for answer in answers if answer.status == 200]
+    assert all(planner.introspect(token, key=OTHER) == {"active": False} for token in tokens)
+    killed = {entry.scope.value for entry in planner.entries() if isinstance(entry, KillEntry)}
+    assert killed == {digest(claims_of(token)["jti"]) for token in tokens}
+
+
+def test_no_token_is_issued_beside_a_pause_that_was_acknowledged(planner: TokenDesk) -> None:
+    with ThreadPoolExecutor(5) as pool:
+        before = [pool.submit(planner.ask) for _ in range(6)]
+        pool.submit(planner.move, pb.LIFECYCLE_PAUSED).result()
+        after = [pool.submit(planner.ask) for _ in range(6)]
+    assert {each.result().status for each in before} <= {200, 400}
+    assert {each.result().status for each in after} == {400}
+
+
+def test_two_instances_are_one_issuer(planner: TokenDesk) -> None:
+    other = TokenDesk(planner.database)
+    token = planner.token()
+    assert other.introspect(token)["active"] is True
+    planner.rotate_keys()
+    fresh = other.token()
+    assert {taken(desk, each).agent for desk in (planner, other) for each in (token, fresh)} == {"planner"}
+    other.revoke(token)
+    assert planner.introspect(token) == {"active": False}
+    planner.rotate_keys(emergency=True)
+    assert other.introspect(fresh) == {"active": False}
