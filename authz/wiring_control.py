@@ -44,6 +44,7 @@ from authz.errors import ConfigError, UnavailableError
 from authz.identity.clock_guard import ClockGuard
 from authz.identity.jwks_source import open_jwks
 from authz.identity.tokens import TrustedIssuer
+from authz.revocation import publication_sql
 from authz.revocation.guard import Guard
 from authz.revocation.kills_sql import KillBook, Quota
 from authz.revocation.ledger_sql import Ledger
@@ -53,6 +54,8 @@ from authz.revocation.redis_writer import PublicationError, RedisWriter
 from authz.revocation.reports_sql import Reports
 from authz.revocation.stream_keys_sql import StreamKeys
 from authz.sealing import read_key
+from authz.telemetry import names
+from authz.telemetry.metrics import Reading
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -103,6 +106,7 @@ class ControlPlane:
         migrate(self._database)
         self._instance = random_id()
         self.metrics = ControlMetrics()
+        self.metrics.add_source(self._publication)
         self._issuers = [open_jwks(each, clock=self._clock, limits=Limits()) for each in config.operators.issuers]
         self._sealer, _ = read_key(
             file=config.control.key_encryption_key,
@@ -227,6 +231,15 @@ class ControlPlane:
             new_id=random_hex,
         )
 
+    def _publication(self) -> list[Reading]:
+        """How the fast path fares, for a scrape."""
+        try:
+            with self._database.read() as connection:
+                state = publication_sql.read(connection).state
+        except UnavailableError:
+            return []
+        return [Reading(names.KILL_PUBLICATION, float(each is state), (each.value,)) for each in PublicationState]
+
     def _publisher(self) -> Publisher | None:
         """What carries kills to Redis.
 
@@ -234,6 +247,7 @@ class ControlPlane:
             ConfigError: Redis may drop them (E4). One that does not answer now is waited for.
         """
         if not self._config.control.redis:
+            publication_sql.write(self._database, PublicationState.NONE)  # whatever an earlier configuration left
             return None
         writer = RedisWriter(self._config.control.redis)
         try:

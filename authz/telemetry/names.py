@@ -155,9 +155,17 @@ CONTROL_CALLS: Final = Metric(
     "Calls of the control plane, by method and `done` or the reason of the refusal.",
 )
 
+KILL_PUBLICATION: Final = Metric(
+    "authz_kill_publication",
+    "gauge",
+    ("state",),
+    "1 for the state of publishing kills on Redis: `ok`, `failed`, `refused` (it may evict), or `none` configured.",
+)
+
 METRICS: Final = (
     DECISIONS, DURATION, STEP_DURATION, CACHE_HITS, CACHE_MISSES, CACHE_ENTRIES, RECORDS_WRITTEN, RECORDS_LOST,
     SPANS_EXPORTED, SPANS_DROPPED, READY, REVOCATION_MODE, KILLS_AGE, KILLS_EPOCH, KILLS_SEQUENCE,
     KILLS_KNOWN, KILL_EFFECT, KILL_MESSAGES_REFUSED, KILL_LINK_FAILURES, BUILD, POLICY, ACTIVATIONS, OPA_DURATION,
     OPA_ERRORS, CONTROL_CALLS,
+    KILL_PUBLICATION,
 )  # fmt: skip

@@ -9,6 +9,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 import grpc
+import httpx2 as httpx
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from google.protobuf.duration_pb2 import Duration
@@ -219,8 +220,11 @@ def test_a_kill_goes_to_redis_and_every_instance_says_how_it_fares(redis_server:
             assert eventually(lambda: kill(control, "acme").redis == "ok")
             client.config_set("maxmemory", "1")
             assert eventually(lambda: kill(control, "acme").redis == "failed")
+            assert 'authz_kill_publication{state="failed"} 1.0' in httpx.get(f"{control.url}/metrics").text
             client.config_set("maxmemory", "0")
         assert eventually(lambda: kill(control, "acme").redis == "ok")
+    with control_plane(tmp_path / "state") as control:
+        assert kill(control, "acme").redis == "none"
 
 
 def test_e4_the_control_plane_does_not_start_on_a_redis_that_evicts(redis_server: RedisServer, tmp_path: Path) -> None:
