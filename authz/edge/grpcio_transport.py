@@ -9,9 +9,10 @@ record is durable, and never let an exception become a gRPC error.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from concurrent import futures
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -130,7 +131,9 @@ class GrpcioServer:
         threads = futures.ThreadPoolExecutor(WORKERS, "grpc")
         # More would wait past Envoy's timeout for a thread: refused at once, they are at least denied at once (K2).
         self._server = grpc.server(threads, options=options, maximum_concurrent_rpcs=2 * WORKERS)
-        self._server.add_generic_rpc_handlers((service(AUTHORIZATION, "Check", answerer.check), _stream(process)))
+        known = KnownCallers(config.listen.tls.client_sans if config.listen.tls else ())
+        handlers = (service(AUTHORIZATION, "Check", known.check(answerer.check)), _stream(process, known))
+        self._server.add_generic_rpc_handlers(handlers)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         if config.listen.reflection:
             reflection.enable_server_reflection((AUTHORIZATION, EXTERNAL_PROCESSOR, HEALTH), self._server)
@@ -152,13 +155,38 @@ class GrpcioServer:
         return drained
 
 
-def service(name: str, method: str, answer: Callable[[bytes, object], bytes]) -> grpc.GenericRpcHandler[bytes, bytes]:
+def service(name: str, method: str, answer: Callable[[bytes, Any], bytes]) -> grpc.GenericRpcHandler[bytes, bytes]:
     """A service of one unary method over raw bytes."""
     return grpc.method_handlers_generic_handler(name, {method: grpc.unary_unary_rpc_method_handler(answer)})
 
 
-def _stream(process: Process) -> grpc.GenericRpcHandler[bytes, bytes]:
+class KnownCallers:
+    """Who may call at all: whose certificate has one of these names, or anyone of the authority where none is given."""
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self._names = frozenset(names)
+
+    def require(self, context: grpc.ServicerContext) -> None:
+        """End the call of anyone else (A21)."""
+        if not self._names:
+            return
+        shown: Iterable[Any] = context.auth_context().get("x509_subject_alternative_name", ())
+        if self._names.isdisjoint(name.decode("utf-8", "replace") for name in shown):
+            context.abort(grpc.StatusCode.UNAUTHENTICATED, "not a known proxy")
+
+    def check(self, answer: Callable[[bytes, object], bytes]) -> Callable[[bytes, grpc.ServicerContext], bytes]:
+        """The unary call, for them."""
+
+        def answered(request: bytes, context: grpc.ServicerContext) -> bytes:
+            self.require(context)
+            return answer(request, context)
+
+        return answered
+
+
+def _stream(process: Process, known: KnownCallers) -> grpc.GenericRpcHandler[bytes, bytes]:
     def run(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterable[bytes]:
+        known.require(context)
         metadata = {key: str(value) for key, value in context.invocation_metadata()}
         return process(requests, metadata, context.cancel)
 
@@ -169,6 +197,14 @@ def _stream(process: Process) -> grpc.GenericRpcHandler[bytes, bytes]:
 
 def _bind(server: grpc.Server, config: Config) -> str:
     listen = config.listen
+    if listen.check.startswith("unix:"):
+        # The socket is made with its mode: there is no moment at which another user could connect (A21).
+        mask = os.umask(0o777 & ~listen.socket_mode)
+        try:
+            server.add_insecure_port(listen.check)
+        finally:
+            os.umask(mask)
+        return listen.check
     if listen.tls is None:
         port = server.add_insecure_port(listen.check)
     else:
@@ -176,6 +212,4 @@ def _bind(server: grpc.Server, config: Config) -> str:
         pair = (listen.tls.key.read_bytes(), listen.tls.certificate.read_bytes())
         credentials = grpc.ssl_server_credentials([pair], roots, require_client_auth=roots is not None)
         port = server.add_secure_port(listen.check, credentials)
-    if listen.check.startswith("unix:"):
-        return listen.check
     return f"{listen.check.rpartition(':')[0]}:{port}"
