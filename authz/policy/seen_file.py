@@ -23,6 +23,7 @@ NAME: Final = "bundle.json"
 _FIELDS: Final = {
     "bundle_id": str,
     "sequence": int,
+    "counted": str,
     "digest": str,
     "stated_ns": int,
     "activated": list,

@@ -67,6 +67,8 @@ class Seen:
     bundle_id: str = ""
     sequence: int = 0
     """The counter: nothing before it is fetched any more."""
+    counted: str = ""
+    """Digest of the bundle that has the counter's sequence; empty after a rollback."""
     digest: str = ""
     """Of the bundle that was taken last."""
     stated_ns: int = 0
@@ -308,12 +310,12 @@ def _check_sequence(
 ) -> Seen:
     """What the counter will be; the bundle in service is never behind it, whatever its sequence."""
     sequence = manifest.sequence
-    if identity == seen.digest:
+    if identity in {seen.digest, seen.counted}:
         return seen
     if sequence > seen.sequence:
         if seen.sequence and sequence - seen.sequence > trust.max_step:
             raise BundleError(f"the sequence is over {trust.max_step} ahead", code="BUNDLE_FAST_FORWARD")
-        return replace(seen, sequence=sequence)
+        return replace(seen, sequence=sequence, counted=identity)
     if sequence == seen.sequence:
         raise BundleError(f"sequence {sequence} was seen with other files", code="BUNDLE_MISMATCH")
     if candidate.rollback is None:
@@ -321,7 +323,9 @@ def _check_sequence(
     rollback = read_rollback(candidate.rollback, trust.named(signers.keys), signers.threshold)
     _check_rollback(rollback, manifest, identity, seen, now_ns)
     # What is withdrawn does not come back by being served again.
-    return replace(seen.quarantine(seen.digest, "BUNDLE_WITHDRAWN"), sequence=rollback.counter)
+    for withdrawn in filter(None, {seen.digest, seen.counted}):
+        seen = seen.quarantine(withdrawn, "BUNDLE_WITHDRAWN")
+    return replace(seen, sequence=rollback.counter, counted="")
 
 
 def _check_rollback(rollback: Rollback, manifest: Manifest, identity: str, seen: Seen, now_ns: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import shutil
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -253,9 +254,25 @@ def test_f4_what_was_verified_and_active_before_returns_without_a_statement(serv
     service.activation.activate(before, returning=True)
     assert service.answer() == "1"
     assert service.seen.sequence == 2
-    assert service.activate() == "BUNDLE_MISMATCH"
     running(service, bundle(3))
     assert service.answer() == "3"
+
+
+def test_f4_a_start_from_an_older_copy_does_not_lock_the_newest_out(service: Service) -> None:
+    running(service)
+    older = service.state.with_name("older")
+    shutil.copytree(service.state, older)
+    running(service, SECOND)
+    # A crash after the second was counted, before it was copied.
+    counted = (service.state / NAME).read_bytes()
+    shutil.rmtree(service.state)
+    older.rename(service.state)
+    (service.state / NAME).write_bytes(counted)
+    service.put(b"nothing")
+    assert service.begin() == "BUNDLE_ARCHIVE"
+    assert service.answer() == "1"
+    running(service, SECOND)
+    assert service.answer() == "2"
 
 
 def test_f5_a_bundle_that_expires_in_service_answers_no_more(service: Service) -> None:

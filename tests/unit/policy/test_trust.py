@@ -70,7 +70,11 @@ def test_a_signed_bundle_is_taken_with_its_files_and_what_to_remember() -> None:
     assert verified.digest == BUNDLE.digest()
     assert (verified.manifest.bundle_id, verified.manifest.revision) == ("payments", "payments-10")
     assert verified.seen == Seen(
-        bundle_id="payments", sequence=10, digest=BUNDLE.digest(), activated=(BUNDLE.digest(),)
+        bundle_id="payments",
+        sequence=10,
+        counted=BUNDLE.digest(),
+        digest=BUNDLE.digest(),
+        activated=(BUNDLE.digest(),),
     )
     assert verified.golden is None
     assert taken(BUNDLE.bent(files={GOLDEN: b"[]"}).candidate()).golden == b"[]"
@@ -425,8 +429,20 @@ def test_f4_what_was_active_before_may_return_but_is_not_fetched() -> None:
     assert code(BUNDLE.candidate(), seen=after) == "BUNDLE_REGRESSION"
     back = taken(BUNDLE.candidate(), seen=after, returning=True).seen
     assert (back.sequence, back.digest) == (11, BUNDLE.digest())
-    # What it was taken back from is not taken again by being served again.
-    assert code(newer.candidate(), seen=back) == "BUNDLE_MISMATCH"
+    # The newest is not locked out by it; whoever goes back for a fault of its own quarantines it.
+    assert taken(newer.candidate(), seen=back).seen.digest == newer.digest()
+    assert code(newer.candidate(), seen=back.quarantine(newer.digest(), "BUNDLE_GOLDEN")) == "BUNDLE_QUARANTINED"
+    other = newer.bent(files={"policy.rego": b"package authz\n"})
+    assert code(other.candidate(), seen=back) == "BUNDLE_MISMATCH"
+
+
+def test_f4_a_rollback_withdraws_what_is_served_and_what_was_counted() -> None:
+    newer = BUNDLE.bent(sequence=12)
+    after = taken(newer.candidate(), seen=taken(BUNDLE.bent(sequence=11).candidate(), seen=seen()).seen).seen
+    served = taken(BUNDLE.bent(sequence=11).candidate(), seen=after, returning=True).seen
+    back = taken(BUNDLE.candidate(rollback=BUNDLE.rollback()), seen=served).seen
+    for withdrawn in (newer, BUNDLE.bent(sequence=11)):
+        assert code(withdrawn.candidate(), seen=back) == "BUNDLE_QUARANTINED"
 
 
 def test_f4_only_what_was_active_before_may_return() -> None:
