@@ -32,8 +32,7 @@ ANSWER_S: Final = 1.5
 _BATCHES: Final = 256
 _PAUSES_S: Final = (0.05, 2.0)
 _IDLE_S: Final = 0.05
-_SILENT_S: Final = 1.0
-_SILENT_NS: Final = 1_000_000_000
+_ANEW_NS: Final = 1_000_000_000
 _FIRST: Final = "0-0"
 
 
@@ -126,7 +125,8 @@ class RedisReader:
     def _begin_anew(self, stream: str) -> None:
         """Read a silent stream's heartbeats from the first on: of a server that was emptied, ids may be lower now."""
         now_ns = self._now_ns()
-        if self._follower.age_s(stream) > _SILENT_S and now_ns - self._begun_ns.get(stream, -_SILENT_NS) >= _SILENT_NS:
+        begun_ns = self._begun_ns.get(stream)
+        if self._follower.is_silent(stream) and (begun_ns is None or now_ns - begun_ns >= _ANEW_NS):
             self._heartbeats.pop(stream, None)
             self._begun_ns[stream] = now_ns
 

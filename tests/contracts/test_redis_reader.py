@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import socketserver
+import ssl
 import threading
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
 import redis
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from authz.clock import SystemClock
 from authz.errors import UnavailableError
@@ -330,6 +337,80 @@ def test_e13_a_server_that_is_still_loading_is_waited_for(
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def test_e7_heartbeats_of_a_redis_whose_ids_begin_anew_are_heard(
+    redis_server: RedisServer, tmp_path: Path, ledgers: tuple[SignedLedger, SignedLedger]
+) -> None:
+    client = redis_server.client
+    with sidecar(tmp_path, redis_server.url) as running:
+        running.join(*ledgers)
+        for ledger in ledgers:  # of a server whose clock stood far ahead
+            fields = redis_streams.fields(ledger.heartbeat())
+            client.xadd(redis_streams.heartbeat_key(ledger.stream), fields, id=f"{10**15}-0")
+        eventually(running.fresh)
+        client.flushall()
+        with beating(client, *ledgers):
+            eventually(lambda: running.follower.oldest_s() > 0.9)
+            eventually(lambda: not any(running.follower.is_silent(stream) for stream in running.follower.streams))
+            assert running.fresh()
+
+
+@pytest.mark.parametrize(
+    ("days", "is_known", "ends_in"),
+    [(-1, True, "ConnectionError"), (1, False, "ConnectionError"), (1, True, "BusyLoadingError")],
+    ids=["expired", "of another authority", "good"],
+)
+def test_e13_a_certificate_that_is_not_to_be_trusted_is_not_spoken_to(
+    tmp_path: Path,
+    ledgers: tuple[SignedLedger, SignedLedger],
+    days: int,
+    is_known: bool,
+    ends_in: str,  # noqa: FBT001
+) -> None:
+    key = tmp_path / "server.pem"
+    key.write_bytes(self_signed(days))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(key)
+    server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Loading, bind_and_activate=False)
+    server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+    server.daemon_threads = True
+    server.server_bind()
+    server.server_activate()
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    roots = {"roots": key} if is_known else {}
+    try:
+        with sidecar(tmp_path, f"rediss://localhost:{server.server_address[1]}", **roots) as running:
+            running.join(*ledgers)
+            eventually(lambda: running.reader.failures > 2)
+            assert running.reader.last_error == ends_in
+            assert running.writes() == "KILL_STALE"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def self_signed(days: int) -> bytes:
+    """Key and certificate of `localhost` that end in so many days."""
+    key = generate_private_key(SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    ends = datetime.now(UTC) + timedelta(days=days)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(ends - timedelta(days=10))
+        .not_valid_after(ends)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, SHA256())
+    )
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return private + certificate.public_bytes(Encoding.PEM)
 
 
 def test_e14_a_restart_without_any_network_serves_no_killed_scope(
