@@ -365,8 +365,8 @@ def test_e13_a_certificate_that_is_not_to_be_trusted_is_not_spoken_to(
     tmp_path: Path,
     ledgers: tuple[SignedLedger, SignedLedger],
     days: int,
-    is_known: bool,
-    ends_in: str,  # noqa: FBT001
+    is_known: bool,  # noqa: FBT001
+    ends_in: str,
 ) -> None:
     key = tmp_path / "server.pem"
     key.write_bytes(self_signed(days))
