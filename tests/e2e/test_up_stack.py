@@ -97,7 +97,7 @@ def reason(running: Up, url: str, agent: str) -> str:
     return str(answer.get("error", {}).get("data", {}).get("code", ""))
 
 
-def test_i2_a_kill_and_its_lift_take_effect_behind_every_envoy(three: Up) -> None:
+def test_a_kill_and_its_lift_take_effect_behind_every_envoy(three: Up) -> None:
     assert [reason(three, url, "victim") for url in urls(three)] == ["", "", ""]
     why = ("--tenant", "acme", "--reason", "seen to misbehave")
     receipt = authz(three, "kill", "agent", "victim", *why)
