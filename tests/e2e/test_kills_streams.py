@@ -8,10 +8,12 @@ import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import httpx2 as httpx
 import pytest
 
+from tests.e2e.clients.agents import mcp_server
 from tests.e2e.stack import PATIENCE_S, ToolServer, eventually, respond_json, service, stream_events
 
 if TYPE_CHECKING:
@@ -161,3 +163,38 @@ def test_an_answer_that_is_no_stream_is_not_watched(killable: tuple[Service, Too
     headers = {**HEADERS, "authorization": f"Bearer {decisions.token()}"}
     answer = httpx.post(f"http://127.0.0.1:{port}/mcp", json=CALL, headers=headers)
     assert answer.json() == RESULT
+
+
+def test_e12_a_kill_cuts_the_listening_stream_of_a_real_mcp_server(tmp_path: Path) -> None:
+    kills, policy = tmp_path / "kills", tmp_path / "unread.rego"
+    kills.touch()
+    policy.write_text(UNREAD)
+
+    def edit(document: dict[str, Any]) -> None:
+        document["policy"]["paths"] = [str(policy)]
+
+    def command(file: Path) -> list[str]:
+        return [sys.executable, "-m", "tests.e2e.killable_service", str(file), str(kills)]
+
+    with (
+        mcp_server(tmp_path / "server.log") as server,
+        service(tmp_path / "s", server, edit=edit, command=command) as decisions,
+    ):
+        url = f"http://127.0.0.1:{decisions.envoy('envoy')}{urlsplit(server).path}"
+        accept = "application/json, text/event-stream"
+        headers = {**HEADERS, "accept": accept, "authorization": f"Bearer {decisions.token()}"}
+        client = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}
+        initialize = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": client}
+        opened = httpx.post(url, json=initialize, headers=headers, timeout=PATIENCE_S)
+        session = {**headers, "mcp-session-id": opened.headers["mcp-session-id"]}
+        del session["content-type"]
+        with httpx.stream("GET", url, headers=session, timeout=PATIENCE_S) as stream:
+            assert stream.headers["content-type"].startswith("text/event-stream")
+            began = time.monotonic()
+            kills.write_text("acme/agent\n")
+            with pytest.raises(httpx.HTTPError):
+                for _ in stream.iter_raw():
+                    pass
+            assert time.monotonic() - began < CUT_S
+        cut = eventually(lambda: [record for record in decisions.records() if record["reason"] == "REVOKED"])
+        assert cut[-1]["tool"]["method"] == "stream/open"
