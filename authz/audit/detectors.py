@@ -248,7 +248,6 @@ DISGUISE: Final = "disguise"
 _LOOSE: Final = [detector.loose for detector in _DETECTORS]
 _KINDS: Final = (*(detector.kind for detector in _DETECTORS), DISGUISE)
 _SUSPICIOUS: Final = _set(*_LOOSE, _DISGUISES)
-_CANDIDATES: Final = _set(*_LOOSE)
 _SUSPECT: Final = re2.compile(b"|".join(b"(?:" + loose + b")" for loose in [*_LOOSE, _DISGUISES]), _OPTIONS)
 _SECRET_KEY: Final = _set(rb"(?i)" + _SECRET_NAME + rb"$")
 
@@ -290,7 +289,9 @@ def find(text: bytes, effort: Effort) -> list[Span]:
         ExhaustedError: the text has more candidates than `effort` allows.
     """
     found: list[Span] = []
-    for index in sorted(_CANDIDATES.Match(text) or ()):
+    for index in sorted(_SUSPICIOUS.Match(text) or ()):
+        if index == len(_EXACT):
+            break  # a disguise in JSON; here the text stands undisguised
         detector, pattern = _EXACT[index]
         found += _scan(detector, pattern, text, effort, tuple(found))
     chosen: list[Span] = []
