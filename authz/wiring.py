@@ -114,7 +114,7 @@ class Sidecar:
         self._config = config
         self._clock = SystemClock()
         self._library = Library.load()
-        self._library.configure(gc_percent=GARBAGE_PERCENT)
+        self._library.configure(gc_percent=GARBAGE_PERCENT, program_threads=1)
         self._draining = False
         self.activation, self._watch = self._policies()
         self.membership = joined(config, self._clock)

@@ -41,12 +41,18 @@ func AuthzTake(pending C.uint64_t, out *C.authz_result) {
 }
 
 type limits struct {
-	MaxProcs    int   `json:"max_procs"`
-	GCPercent   int   `json:"gc_percent"`
-	MemoryLimit int64 `json:"memory_limit_bytes"`
+	MaxProcs       int   `json:"max_procs"`
+	ProgramThreads int   `json:"program_threads,omitempty"`
+	GCPercent      int   `json:"gc_percent"`
+	MemoryLimit    int64 `json:"memory_limit_bytes"`
 }
 
-// AuthzConfigure sets the Go runtime's bounds and tells those in force. Zero leaves one as it is.
+// processors is what the environment and the machine give the runtime.
+var processors = runtime.GOMAXPROCS(0)
+
+// AuthzConfigure sets the Go runtime's bounds and tells those in force. Zero leaves one as it is. A thread
+// of the program that left the library holds one of the runtime's processors until that is taken away from it, again and
+// again: so each that is there most of the time is given one.
 //
 //export AuthzConfigure
 func AuthzConfigure(options *C.uint8_t, size C.size_t, out *C.authz_result) {
@@ -57,6 +63,9 @@ func AuthzConfigure(options *C.uint8_t, size C.size_t, out *C.authz_result) {
 		}
 		if asked.MaxProcs > 0 {
 			runtime.GOMAXPROCS(asked.MaxProcs)
+		}
+		if asked.ProgramThreads > 0 {
+			runtime.GOMAXPROCS(processors + asked.ProgramThreads)
 		}
 		if asked.GCPercent > 0 {
 			debug.SetGCPercent(asked.GCPercent)

@@ -42,9 +42,24 @@ class Library:
         """
         return cls(_boundary(path or _PACKAGE / library_name()))
 
-    def configure(self, *, max_procs: int = 0, gc_percent: int = 0, memory_limit_bytes: int = 0) -> dict[str, int]:
-        """Set the bounds of Go's runtime and tell those in force; zero leaves one as it is."""
-        asked = {"max_procs": max_procs, "gc_percent": gc_percent, "memory_limit_bytes": memory_limit_bytes}
+    def configure(
+        self, *, max_procs: int = 0, program_threads: int = 0, gc_percent: int = 0, memory_limit_bytes: int = 0
+    ) -> dict[str, int]:
+        """Set the bounds of Go's runtime and tell those in force; zero leaves one as it is.
+
+        Args:
+            max_procs: GOMAXPROCS.
+            program_threads: instead, so many more than the environment and the machine say: one for each thread of
+                the program that comes and goes all the time.
+            gc_percent: GOGC.
+            memory_limit_bytes: GOMEMLIMIT.
+        """
+        asked = {
+            "max_procs": max_procs,
+            "program_threads": program_threads,
+            "gc_percent": gc_percent,
+            "memory_limit_bytes": memory_limit_bytes,
+        }
         bounds: dict[str, int] = self._ask("AuthzConfigure", asked)
         return bounds
 

@@ -59,6 +59,14 @@ def test_the_bounds_of_the_runtime_are_set_and_told() -> None:
     assert library.configure(**before) == before
 
 
+def test_threads_of_the_program_are_counted_beside_the_processors_however_often_it_is_said() -> None:
+    library = Library.load()
+    before = library.configure()
+    one, same, two = (library.configure(program_threads=count)["max_procs"] for count in (1, 1, 2))
+    assert (same, two) == (one, one + 1)
+    assert library.configure(**before) == before
+
+
 def test_an_answer_larger_than_the_buffer_comes_whole(tmp_path: Path) -> None:
     (tmp_path / "p.rego").write_text(
         'package authz\nvalue := [x | some i in numbers.range(1, input.n); x := "0123456789"]\n'
