@@ -65,22 +65,17 @@ def _configuration(ctx: typer.Context, folder: Path | None) -> Config:
     flags = load("serve").make_context("doctor", list(ctx.args), parent=ctx.parent).params
     if folder is None:
         return configuration(flags)
-    ours = {
-        "issuer": ISSUER,
-        "audience": AUDIENCE,
-        "jwks": str(folder / JWKS_FILE),
-        "audit_dir": folder / "records",
-        "state": folder,
-    }
-    config = configuration(flags | {flag: value for flag, value in (ours | _told(folder)).items() if not flags[flag]})
+    ours = {"audit_dir": folder / "records", "state": folder, **_trusted(folder)}
+    config = configuration(flags | {flag: value for flag, value in ours.items() if not flags[flag]})
     replication = _listeners(folder).get("sidecars", "")
     return config.model_copy(update={"control": config.control.model_copy(update={"replication": replication})})
 
 
-def _told(folder: Path) -> dict[str, str]:
-    """The control plane that `authz up` runs there, if it does."""
-    url = _listeners(folder).get("http", "")
-    return {"control": url} if url else {}
+def _trusted(folder: Path) -> dict[str, str]:
+    """Whose tokens are taken there: those of the control plane of `authz up`, else the development issuer's."""
+    if url := _listeners(folder).get("http", ""):
+        return {"control": url}
+    return {"issuer": ISSUER, "audience": AUDIENCE, "jwks": str(folder / JWKS_FILE)}
 
 
 def _listeners(folder: Path) -> dict[str, str]:

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import httpx2 as httpx
 import pytest
 
-from tests.e2e.stack import PATIENCE_S, ToolServer, eventually, is_gone, respond_json, up
+from tests.e2e.stack import PATIENCE_S, POLICY, ToolServer, eventually, is_gone, respond_json, up
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
 CALL = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "read", "arguments": {}}}
+JUDGED = "not_granted"
+"""What the policy says of that call: the agent is not stopped."""
 RESULT = {"jsonrpc": "2.0", "id": 1, "result": {"content": []}}
 
 
@@ -80,6 +82,15 @@ def test_the_control_plane_knows_them_by_the_ids_of_the_ready_line(three: Up) ->
     assert httpx.get(three.ready["control"] + "/readyz").status_code == 200
 
 
+def test_the_doctor_knows_the_membership_of_a_running_stack(three: Up) -> None:
+    command = [sys.executable, "-m", "authz", "doctor", "--policy", str(POLICY), "--state", three.ready["state"]]
+    found = subprocess.run([*command, "--output", "json"], capture_output=True, text=True, timeout=60, check=False)
+    parts = {part["name"]: part for part in json.loads(found.stdout)["parts"]}
+    assert parts["control plane"]["state"] == "ok"
+    assert three.ready["sidecars"][0]["id"] in parts["control plane"]["found"]
+    assert parts["revocation"]["state"] == "ok"
+
+
 def test_nothing_but_the_owner_reads_the_state_and_no_secret_is_on_a_command_line(three: Up) -> None:
     state = Path(three.ready["state"])
     assert state.stat().st_mode & 0o077 == 0
@@ -91,22 +102,22 @@ def test_nothing_but_the_owner_reads_the_state_and_no_secret_is_on_a_command_lin
 
 
 def reason(running: Up, url: str, agent: str) -> str:
-    """The reason that a call of this agent is refused with; empty for one that runs."""
+    """The reason that a call of this agent is refused with."""
     headers = {"authorization": f"Bearer {running.token(agent)}", "mcp-protocol-version": "2025-11-25"}
     answer = httpx.post(url, json=CALL, headers=headers, timeout=PATIENCE_S).json()
-    return str(answer.get("error", {}).get("data", {}).get("code", ""))
+    return str(answer["error"]["data"]["code"])
 
 
 def test_a_kill_and_its_lift_take_effect_behind_every_envoy(three: Up) -> None:
-    assert [reason(three, url, "victim") for url in urls(three)] == ["", "", ""]
+    assert [reason(three, url, "victim") for url in urls(three)] == [JUDGED] * 3
     why = ("--tenant", "acme", "--reason", "seen to misbehave")
     receipt = authz(three, "kill", "agent", "victim", *why)
     assert {each["id"] for each in receipt["sidecars"]} == {each["id"] for each in three.ready["sidecars"]}
     assert receipt["unreached"] == []
     assert [reason(three, url, "victim") for url in urls(three)] == ["REVOKED"] * 3
-    assert [reason(three, url, "bystander") for url in urls(three)] == ["", "", ""]
+    assert [reason(three, url, "bystander") for url in urls(three)] == [JUDGED] * 3
     authz(three, "lift", receipt["id"], *why)
-    assert [reason(three, url, "victim") for url in urls(three)] == ["", "", ""]
+    assert [reason(three, url, "victim") for url in urls(three)] == [JUDGED] * 3
 
 
 @pytest.mark.parametrize(
@@ -128,7 +139,7 @@ def test_the_whole_starts_again_where_it_was_and_leaves_nothing_behind(tmp_path:
         with up(tmp_path / "state", tools.url, "--sidecars", "2") as running:
             assert [call(running, url) for url in urls(running)] == [200, 200]
             if run == 0:
-                assert reason(running, running.url, "victim") == ""
+                assert reason(running, running.url, "victim") == JUDGED
                 authz(running, "kill", "agent", "victim", *killed)
             assert [reason(running, url, "victim") for url in urls(running)] == ["REVOKED", "REVOKED"]
             children = running.children()
