@@ -123,11 +123,14 @@ class TokenIssuer:
 class Keeper:
     """Looks after keys and expired rows, on a thread of its own, while this instance has the lease."""
 
-    def __init__(self, keys: SigningKeys, live: LiveTokens, database: Database, lease: Lease) -> None:
+    def __init__(
+        self, keys: SigningKeys, live: LiveTokens, database: Database, lease: Lease, *, every_s: float = TEND_S
+    ) -> None:
         self._keys = keys
         self._live = live
         self._database = database
         self._election = Election(lease)
+        self._every_s = every_s
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="signing-keys", daemon=True)
 
@@ -148,7 +151,7 @@ class Keeper:
         self._election.stop()
 
     def _run(self) -> None:
-        while not self._stop.wait(TEND_S):
+        while not self._stop.wait(self._every_s):
             if not self._election.is_leader:
                 continue
             try:
