@@ -323,6 +323,13 @@ def test_a_certificate_that_names_nobody_is_refused(plane: Plane, sans: tuple[st
     assert answer.code in ("unauthenticated", "permission_denied")
 
 
+def test_a_sidecars_name_is_no_operators_even_where_the_database_says_so(plane: Plane) -> None:
+    name = "spiffe://authz/sidecar/ACME"
+    plane.named("impostor", ("admin", "*"), credential_sha256=None, certificate_san=name)
+    answer = plane.grpc_call(WHOAMI, operators_pb2.WhoAmIRequest(), pair=plane.staff.issue(name))
+    assert answer.code == "unauthenticated"
+
+
 def test_a_certificate_that_names_two_operators_is_nobodys(plane: Plane) -> None:
     for name in ("one", "two"):
         plane.named(name, ("viewer", "acme"), credential_sha256=None, certificate_san=f"{name}.example")

@@ -8,6 +8,7 @@ import pytest
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
+from authz._gen.authz.control.v1 import sidecars_pb2
 from authz.control.callers import PERMISSIONS, PLATFORM, Grant, Kind, Permission, Role
 from authz.control.dispatcher import FILES
 from authz.control.http_app import http_app
@@ -233,6 +234,21 @@ def test_a_role_for_all_tenants_has_its_permissions_everywhere(
         holds = needed(method, request)[0] in PERMISSIONS[role]
         answer = call(method, request, f"Bearer {credentials[role, '*']}")
         assert answer.code == ("ok" if holds else "permission_denied")
+
+
+def test_k5_a_request_that_names_several_tenants_needs_the_permission_in_each(
+    call: Call, credentials: dict[tuple[Role, str], str]
+) -> None:
+    admin = f"Bearer {credentials[Role.ADMIN, HERE]}"
+    for tenants, code in (([HERE], "ok"), ([HERE, ELSEWHERE], "permission_denied"), ([], "permission_denied")):
+        assert call("Sidecars/InviteSidecar", sidecars_pb2.InviteSidecarRequest(tenants=tenants), admin).code == code
+
+
+def test_k5_a_good_credential_beside_another_is_refused(call: Call, credentials: dict[tuple[Role, str], str]) -> None:
+    """Two readers could each believe another one."""
+    good = f"Bearer {credentials[Role.ADMIN, '*']}"
+    for shown in ((good, good), (good, "Bearer authz_operator_AAAA")):
+        assert call("Keys/ListKeys", naming("Keys/ListKeys", HERE), *shown).code == "unauthenticated"
 
 
 @pytest.mark.parametrize("method", SIDECARS)
