@@ -469,11 +469,6 @@ class Config(Group):
                 "policy.trust needs policy.state: an older bundle would be new again after a restart",
                 remedy="set policy.state (--state) to a folder that outlives the service",
             )
-        # Until the composition root hands the pins to the activation: a pin that nothing looks at would be a promise.
-        raise ConfigError(
-            "policy.trust: this release does not verify bundles in service yet",
-            remedy="verify the archive with `authz bundle verify` before it is put in place",
-        )
 
     def _verify_revocation(self) -> None:
         source = self.revocation.source

@@ -55,11 +55,12 @@ from authz.native import Library, LogOptions, NativeError, Program, ServerOption
 from authz.native.transport import FALLBACK_REASONS
 from authz.pdp import PolicyDecisionPoint, Ports
 from authz.policy import agent_contract, envoy_contract
-from authz.policy.activation import Activation, Watch
+from authz.policy.activation import PROBE, Activation, Watch
+from authz.policy.admission import admission
 from authz.policy.engine import PolicySource
 from authz.policy.last_good import LastGood
 from authz.policy.opa_native import NativeEngine
-from authz.policy.sources import existing, library_beside, read_archive
+from authz.policy.sources import archive_source, existing, library_beside, read_archive
 from authz.protocol import canonical
 from authz.reasons import CATALOGUE, SANITIZE_NOT_APPLIED
 from authz.revocation.kills import NoKills
@@ -224,7 +225,7 @@ class Sidecar:
         source = policy_source(self._config)
         activation = policy_activation(self._config, self._library, last_good(self._config))
         activation.begin(source)
-        watch = Watch(activation, source, policy.watch_s) if policy.watch_s and source.paths else None
+        watch = Watch(activation, source, policy.watch_s) if policy.watch_s and source.watched else None
         return activation, watch
 
     def _follow(self) -> Following | None:
@@ -366,12 +367,25 @@ class Sidecar:
 
 
 def policy_activation(config: Config, library: Library, last_good: LastGood | None = None) -> Activation:
-    """How the contract's policies are opened and read; nothing is active yet."""
+    """How the contract's policies are verified, opened and read; nothing is active yet. Without `last_good`, to look.
+
+    Raises:
+        ConfigError: a pinned key cannot be used.
+    """
     policy = config.policy
+    admits = admission(
+        policy,
+        engine=library.versions()["opa"],
+        folder=last_good.folder if last_good else None,
+        clock=SystemClock(),
+    )
+    interpret: Interpret = agent_contract.interpret
+    probe: bytes | None = PROBE
     if policy.contract == "envoy":
-        interpret: Interpret = functools.partial(envoy_contract.interpret, dry_run=policy.dry_run)
-        return Activation(_engine(config, library), policy.rule, interpret, probe=None, last_good=last_good)
-    return Activation(_engine(config, library), policy.rule, agent_contract.interpret, last_good=last_good)
+        interpret, probe = functools.partial(envoy_contract.interpret, dry_run=policy.dry_run), None
+    return Activation(
+        _engine(config, library), policy.rule, interpret, probe=probe, last_good=last_good, admission=admits
+    )
 
 
 def last_good(config: Config) -> LastGood | None:
@@ -402,6 +416,8 @@ def policy_source(config: Config) -> PolicySource:
     policy = config.policy
     if policy.opa_url and not policy.paths:
         return PolicySource(contract=policy.contract)
+    if policy.trust is not None:
+        return archive_source(policy.paths[0].resolve(), policy.contract)
     paths = existing(policy.paths)
     archives = [path for path in paths if path.name.endswith(".tar.gz")]
     if not archives:

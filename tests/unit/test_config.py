@@ -196,13 +196,18 @@ def pinned_archive(**policy: Any) -> Config:
         ({"paths": ["a.tar.gz", "b.tar.gz"]}, "one bundle archive"),
         ({"opa_url": "http://127.0.0.1:8181"}, "one bundle archive"),
         ({"state": None}, "needs policy.state"),
-        ({}, "does not verify bundles in service yet"),
     ],
-    ids=["folder", "two", "server", "no-state", "not-composed"],
+    ids=["folder", "two", "server", "no-state"],
 )
 def test_k4_pins_that_could_not_hold_do_not_start(policy: dict[str, Any], says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         pinned_archive(**policy).verify()
+
+
+def test_an_archive_with_pins_starts_without_a_warning() -> None:
+    pinned = pinned_archive()
+    pinned.verify()
+    assert not any("not verified" in warning for warning in pinned.warnings())
 
 
 def test_an_archive_without_pins_warns() -> None:
