@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from authz.encoding import decode_base64url, decode_json_object
 from authz.errors import InvalidRequestError
-from authz.identity import jose, jwks
+from authz.identity import jwks
 from authz.reasons import CREDENTIAL_INVALID
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Credential:
     def proof(self) -> str:
         """What tells two credentials apart: the key's RFC 7638 thumbprint, or the certificate's digest."""
         if self.public_jwk:
-            return f"jkt:{jose.thumbprint(decode_json_object(self.public_jwk.encode()))}"
+            return f"jkt:{jwks.thumbprint(decode_json_object(self.public_jwk.encode()))}"
         return f"x5t:{self.certificate_sha256}"
 
     def revoked(self, now_ns: int) -> Self:

@@ -29,7 +29,10 @@ _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proof:
-    """What a proof says, not yet believed. `issued_at` is in Unix seconds; `jkt` is its key's thumbprint."""
+    """What a proof says, not yet believed. `issued_at` is in Unix seconds; `jkt` is its key's thumbprint.
+
+    `token_sha256` is empty where no token is shown with the proof: at a token endpoint.
+    """
 
     jkt: str
     jti: str
@@ -62,8 +65,8 @@ def parse(text: str) -> Proof:
         raise ValueError("the proof is not of type dpop+jwt")
     key, jkt = _key(json.dumps(parsed.jwk, sort_keys=True), parsed.algorithm)
     claims = parsed.claims
-    token_sha256 = _text(claims, "ath")
-    if not is_sha256(token_sha256):
+    token_sha256 = _text(claims, "ath") if "ath" in claims else ""
+    if token_sha256 and not is_sha256(token_sha256):
         raise ValueError("`ath` is not a SHA-256")
     return Proof(
         jkt=jkt,

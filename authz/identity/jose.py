@@ -34,7 +34,6 @@ class _Registry(joserfc_jws.JWSRegistry):
     """joserfc's algorithms without its warning on the name EdDSA, which RFC 9864 replaces and every verifier knows."""
 
     algorithms: Final = {**joserfc_jws.JWSRegistry.algorithms}  # type: ignore[misc]
-    max_header_length: int = 8 * 1024  # a DPoP proof has a key in its header
 
 
 _Registry.algorithms["EdDSA"] = copy.copy(_Registry.algorithms["EdDSA"])
@@ -67,11 +66,6 @@ def public_jwk(key: PrivateKey) -> dict[str, Any]:
 def algorithm_of(key: PrivateKey) -> str:
     """The one algorithm that `key` signs with."""
     return "EdDSA" if isinstance(key, OKPKey) else "ES256"
-
-
-def thumbprint(public: Mapping[str, Any]) -> str:
-    """The RFC 7638 thumbprint of a JWK that was checked, in base64url of SHA-256."""
-    return import_key(dict(public)).thumbprint()
 
 
 def sign(key: PrivateKey, *, typ: str, claims: Mapping[str, Any]) -> str:

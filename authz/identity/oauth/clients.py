@@ -16,7 +16,7 @@ from urllib.parse import quote, unquote
 
 from authz.encoding import decode_json_object
 from authz.errors import InvalidRequestError
-from authz.identity import jose, jws
+from authz.identity import jose, jwks, jws
 from authz.identity.oauth.refusals import invalid_client, invalid_request
 from authz.identity.registry import is_identifier
 from authz.identity.tokens import MAX_TOKEN_BYTES
@@ -149,7 +149,7 @@ def _signer(agent: Agent, parsed: Jws) -> Credential:
     """The one live key that verifies; a kid only saves trying those that have another one."""
     for credential in agent.live_credentials:
         public = decode_json_object(credential.public_jwk.encode() or b"{}")
-        if not public or parsed.kid not in (None, public.get("kid", parsed.kid), jose.thumbprint(public)):
+        if not public or parsed.kid not in (None, public.get("kid", parsed.kid), jwks.thumbprint(public)):
             continue
         try:
             jose.verify(parsed, public)

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from authz.identity.keys import ALGORITHMS
-from authz.identity.oauth import dpop
 from authz.identity.oauth.requests import GRANT_TYPES
 
 if TYPE_CHECKING:
@@ -55,7 +54,7 @@ class Server:
             "grant_types_supported": [*GRANT_TYPES],
             # There is no authorization endpoint; the member is required, and an empty list forbidden (sections 2, 3.2).
             "response_types_supported": ["none"],
-            "dpop_signing_alg_values_supported": [*dpop.ALGORITHMS],
+            "dpop_signing_alg_values_supported": [*sorted(ALGORITHMS)],
         }
         if self.takes_certificates:
             document["tls_client_certificate_bound_access_tokens"] = True

@@ -14,7 +14,7 @@ from tests.registry_fakes import DPOP_URL as URL
 from tests.registry_fakes import dpop_proof as proof
 
 if TYPE_CHECKING:
-    from authz.identity.oauth.dpop import Proof
+    from authz.identity.oauth.dpop import Possession
 
 RFC_PROOF = (
     "eyJ0eXAiOiJkcG9wK2p3dCIsImFsZyI6IkVTMjU2IiwiandrIjp7Imt0eSI6IkVDIiwieCI6Imw4dEZyaHgtMzR0VjNoUklDUkRZOXpDa0RscEJo"
@@ -27,7 +27,7 @@ RFC_THUMBPRINT = "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"
 """RFC 9449 section 6.1: `jkt` of the token that the RFC issues for that key."""
 
 
-def read(text: str) -> Proof:
+def read(text: str) -> Possession:
     return prove(text, method="POST", url=URL, now_s=NOW)
 
 

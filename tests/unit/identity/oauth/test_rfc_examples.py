@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
-from authz.identity import jose
+from authz.identity import jwks
 from authz.identity.oauth.access_token import Audiences, Binding, Subject, for_child
 from authz.identity.oauth.clients import claimed
 from authz.identity.oauth.refusals import OAuthError, invalid_request
 from authz.identity.oauth.requests import FORM, Wanted, grant, parameters
 from tests.registry_fakes import SERVER, agent
+
+if TYPE_CHECKING:
+    from authz.model import JsonObject
 
 ASSERTION = (
     "eyJhbGciOiJSUzI1NiIsImtpZCI6IjIyIn0.eyJpc3MiOiJjMSIsInN1YiI6ImMxIiwiYXVkIjoiaHR0cHM6Ly9hcyIsImV4cCI6MX0.c2lnbmVk"
@@ -17,7 +22,7 @@ ASSERTION = (
 
 
 def test_rfc7638_3_1_the_thumbprint_of_the_example_key() -> None:
-    public = {
+    public: JsonObject = {
         "kty": "RSA",
         "n": (
             "0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWK"
@@ -29,12 +34,12 @@ def test_rfc7638_3_1_the_thumbprint_of_the_example_key() -> None:
         "alg": "RS256",
         "kid": "2011-04-29",
     }
-    assert jose.thumbprint(public) == "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs"
+    assert jwks.thumbprint(public) == "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs"
 
 
 def test_rfc8037_a_3_the_thumbprint_of_the_example_key() -> None:
-    public = {"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}
-    assert jose.thumbprint(public) == "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k"
+    public: JsonObject = {"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}
+    assert jwks.thumbprint(public) == "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k"
 
 
 def test_rfc7523_2_2_the_example_of_client_authentication_is_read() -> None:
