@@ -23,6 +23,7 @@ from authz.policy.agent_input import NO_FACTS, Facts, agent_facts, input_documen
 from authz.policy.engine import complete
 from authz.reasons import MEMORY_WRITES_PAUSED, REVOKED, SYS_DEADLINE, SYS_INTERNAL
 from authz.revocation.kills import MEMORY_WRITES, NoKills
+from authz.value import value
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -106,7 +107,7 @@ class Ports:
     """Told of every decision, after its record: spans and metrics. Must only enqueue."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Exchange:
     """What a later phase needs of the first: the same check, caller and policy revision (contracts §6)."""
 
@@ -118,7 +119,7 @@ class Exchange:
     route: Route | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Answered:
     """What the transport sends, what must be durable before it does, and what later phases will need."""
 

@@ -9,13 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
+from authz.value import value
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from authz.native.boundary import Json
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Reply:
     """An answer to a check, and the record that must be durable before it is sent.
 
@@ -31,7 +33,7 @@ class Reply:
         _verify((self.answer,), self.record, self.sequence)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class StreamReply:
     """What one event of a stream leads to: any number of answers, in order."""
 

@@ -9,11 +9,11 @@ Trusts `strict_json` for the uniqueness of names, and nothing else.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from authz import reasons
 from authz.errors import InvalidRequestError
+from authz.value import value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -27,7 +27,7 @@ MAX_ID_BYTES: Final = 256
 _MEMBERS: Final = {name: name for name in ("jsonrpc", "id", "method", "params", "result", "error")}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Message:
     """One message. `method` is empty for a response; `params` is empty where there are none."""
 

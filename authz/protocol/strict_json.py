@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
 from itertools import accumulate, chain
 from typing import TYPE_CHECKING, Final
 
@@ -21,6 +20,7 @@ import orjson
 
 from authz import reasons
 from authz.errors import InvalidRequestError
+from authz.value import value
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,7 +53,7 @@ _REFUSALS: Final = (
 """What each of jiter's messages means here; any other one is a syntax error."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Parsed:
     """A JSON value that passed every rule.
 
