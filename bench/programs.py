@@ -31,7 +31,7 @@ CHECK: Final = "/envoy.service.auth.v3.Authorization/Check"
 READY_S: Final = 30.0
 STOP_S: Final = 10.0
 PROCESSORS: Final = str(os.cpu_count() or 1)
-"""GOMAXPROCS of every program, so that none is measured with more than another."""
+"""GOMAXPROCS that every program is started with, so that none is measured with more than another; authz adds one."""
 
 AUTHZ, PLUGIN = "authz", "opa-envoy-plugin"
 

@@ -130,8 +130,8 @@ func (l *Log) Commit(entries ...*Entry) {
 	}
 }
 
-// Gather tells the log how many records may come soon: as long as there are any, it waits for them, but for no longer
-// than a moment. A sync costs the same for one record as for many.
+// Gather tells the log how many records may come soon: as long as they are more than those that wait, it waits for
+// them, but for no longer than a moment. A sync costs the same for one record as for many.
 func (l *Log) Gather(coming func() int64) { l.coming.Store(&coming) }
 
 // Append takes a record and waits for its fate.

@@ -345,21 +345,21 @@ func BenchmarkCommit(b *testing.B) {
 }
 
 func TestARecordWaitsForThoseThatAreComingButNotForLong(t *testing.T) {
-	now, coming := time.Now(), int64(1)
+	now, coming := time.Now(), int64(2)
 	log := &Log{waiting: queue{{Sequence: 1, arrived: now}}}
 	want(t, log.moment(now), time.Duration(0))
 	log.Gather(func() int64 { return coming })
 	want(t, log.moment(now), gather)
 	want(t, log.moment(now.Add(gather)), time.Duration(0))
-	coming = 0
+	coming = 1
 	want(t, log.moment(now), time.Duration(0))
-	coming, log.closing = 1, true
+	coming, log.closing = 2, true
 	want(t, log.moment(now), time.Duration(0))
 }
 
 func TestARecordIsWrittenThoughThoseThatWereComingNeverDo(t *testing.T) {
 	log := openOn(t, &disk{}, nil)
-	log.Gather(func() int64 { return 1 })
+	log.Gather(func() int64 { return 10 })
 	want(t, <-commit(log, 1, false), nil)
 	want(t, <-commit(log, 2, true), nil)
 }

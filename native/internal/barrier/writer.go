@@ -40,10 +40,11 @@ func (l *Log) owes() bool { return len(l.ring.records) > 0 }
 // gather is how long a record waits, at most, for others to share its sync.
 const gather = time.Millisecond
 
-// moment is what is left of the time that the waiting records wait for others.
+// moment is what is left of the time that the waiting records wait for others. They wait only for more than they are:
+// where few calls are under way, each would lose more than all gain.
 func (l *Log) moment(now time.Time) time.Duration {
 	coming := l.coming.Load()
-	if coming == nil || l.closing || len(l.waiting) == 0 || (*coming)() <= 0 {
+	if coming == nil || l.closing || len(l.waiting) == 0 || (*coming)() <= int64(len(l.waiting)) {
 		return 0
 	}
 	return gather - now.Sub(l.waiting[0].arrived)
