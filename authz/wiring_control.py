@@ -275,7 +275,7 @@ class ControlPlane:
         certificate = ListenerCertificate(self._authorities, self._clock, client_roots)
         return {
             "grpc": GrpcServer(control.grpc, self._dispatcher, self._operators_tls()),
-            "sidecars": GrpcServer(control.sidecars, self._dispatcher, certificate.credentials()),
+            "replication": GrpcServer(control.replication, self._dispatcher, certificate.credentials()),
         }
 
     def _token_issuer(self) -> TokenIssuer:
@@ -295,7 +295,7 @@ class ControlPlane:
             self._authorities,
             accounts=self._accounts,
             redis_url=control.sidecars_redis or without_credentials(control.redis),
-            replication=lambda: control.sidecars_address or self._servers["sidecars"].address,
+            replication=lambda: control.replication_address or self._servers["replication"].address,
             random=secrets.token_bytes,
         )
 

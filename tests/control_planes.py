@@ -69,7 +69,7 @@ class Running:
 @contextmanager
 def control_plane(state: Path, *, client_ca: Path | None = None, **settings: Any) -> Iterator[Running]:
     """A control plane with its state in `state`, stopped afterwards with the members that joined it."""
-    listeners = Listeners(http=FREE, grpc=FREE, sidecars=FREE, state=state, **settings)
+    listeners = Listeners(http=FREE, grpc=FREE, replication=FREE, state=state, **settings)
     plane = ControlPlane(ControlConfig(control=listeners, operators=OperatorAccess(client_ca=client_ca)))
     plane.start()
     running = Running(plane=plane)

@@ -42,7 +42,7 @@ SETTINGS: Final = {
     "redis": "control.redis",
     "grpc": "control.grpc",
     "http": "control.http",
-    "sidecars": "control.sidecars",
+    "replication": "control.replication",
     "key_encryption_base64": "control.key_encryption_base64",
     "log_level": "telemetry.log_level",
 }
@@ -58,7 +58,7 @@ def control(
     redis: Annotated[str | None, typer.Option(help="Redis or Valkey that kills are published on.")] = None,
     grpc: Annotated[str | None, typer.Option(help="HOST:PORT of gRPC; default: 127.0.0.1:9443.")] = None,
     http: Annotated[str | None, typer.Option(help="HOST:PORT of HTTP; default: 127.0.0.1:8443.")] = None,
-    sidecars: Annotated[
+    replication: Annotated[
         str | None, typer.Option(help="HOST:PORT where certificates are demanded; default: 127.0.0.1:9444.")
     ] = None,
     key_encryption_base64: Annotated[
@@ -95,7 +95,7 @@ def run(config: ControlConfig, output: Output) -> None:
         signal.signal(number, lambda *_: _exit_at_once() if stopping.is_set() else stopping.set())
     plane = ControlPlane(config)
     plane.start()
-    if plane.first_credential is not None:
+    if plane.first_credential is not None and config.operators.show_bootstrap:
         print(f"first admin's credential, shown this once: {plane.first_credential}", file=sys.stderr, flush=True)
     _say_ready(plane, output)
     while not stopping.wait(WAKE_S):

@@ -67,7 +67,7 @@ def _configuration(ctx: typer.Context, folder: Path | None) -> Config:
         return configuration(flags)
     ours = {"audit_dir": folder / "records", "state": folder, **_trusted(folder)}
     config = configuration(flags | {flag: value for flag, value in ours.items() if not flags[flag]})
-    replication = _listeners(folder).get("sidecars", "")
+    replication = _listeners(folder).get("replication", "")
     return config.model_copy(update={"control": config.control.model_copy(update={"replication": replication})})
 
 

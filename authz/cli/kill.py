@@ -28,14 +28,9 @@ Examples:
 
   authz kill destination paste.example --tenant '*' --reason 'exfiltration, all tenants'
 
-Two people stop a whole tenant or everything; the second one confirms within ten minutes:
-
   authz kill tenant --tenant acme --reason 'credentials of the orchestrator leaked'
 
   authz kill confirm kill-0c1f5b7e9a3d2468
-
-Exit codes: 0 in force, and every sidecar confirmed it; 1 refused, or not in force until a second person confirms it;
-3 in force, but a sidecar that is named has not confirmed it within --wait. With --wait 0s nothing is awaited: 0.
 """
 
 
@@ -81,7 +76,13 @@ def kill(
     state: StateOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Stop an agent, or whatever else is doing harm, everywhere at once."""
+    """Stop an agent, or whatever else is doing harm, everywhere at once.
+
+    A whole tenant and everything are stopped by two people: the second one confirms within ten minutes.
+
+    Exit 0 when it is in force and every sidecar confirmed it, or with --wait 0s; 1 when it was refused, or waits for a
+    second person; 3 when it is in force, but a sidecar that is named has not confirmed it within --wait.
+    """
     client = connect(control, state)
     if what is What.CONFIRM:
         confirm = pb.ConfirmKillRequest(id=_required(name, "the id of the kill"), wait=waited(wait))

@@ -35,7 +35,9 @@ PAGE: Final = 500
 @kills.command("list", context_settings=VARIABLES)
 def list_(
     tenant: TenantOption = "",
-    everything: Annotated[bool, typer.Option("--all", help="Also what is lifted, has expired or lapsed.")] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", envvar="AUTHZ_ALL", help="Also what is lifted, has expired or lapsed.")
+    ] = False,
     limit: Annotated[int, typer.Option(min=1, help="How many of a tenant, newest first.")] = 100,
     control: ControlOption = None,
     state: StateOption = None,

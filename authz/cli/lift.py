@@ -19,11 +19,7 @@ Examples:
 
   authz lift kill-0c1f5b7e9a3d2468 --reason 'fixed in release 12'
 
-What two people killed, two people lift; until then it stays in force:
-
   authz kill confirm kill-0c1f5b7e9a3d2468
-
-Exit codes: as those of `authz kill`.
 """
 
 
@@ -36,7 +32,11 @@ def lift(
     state: StateOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """End a kill. Others that cover the same agent stay in force."""
+    """End a kill. Others that cover the same agent stay in force.
+
+    What two people killed, two people lift; until the second one confirms, it stays in force. Exit codes are those of
+    `authz kill`.
+    """
     request = pb.LiftKillRequest(id=kill, reason=reason, wait=waited(wait))
     receipt = in_its_tenant(connect(control, state), "Kills/LiftKill", request, tenant, pb.KillReceipt, wait)
     present(receipt, output, is_awaited=bool(span(wait)))

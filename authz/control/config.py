@@ -32,7 +32,7 @@ class Listeners(Group):
     """HOST:PORT of the operators' services over gRPC."""
     http: str = "127.0.0.1:8443"
     """HOST:PORT of the same services over HTTP and JSON, of the token endpoint, and of health and metrics."""
-    sidecars: str = "127.0.0.1:9444"
+    replication: str = "127.0.0.1:9444"
     """HOST:PORT where a client certificate is demanded: sidecars, and operators who have one."""
     tls: ServerTls | None = None
     """The server's certificate on `grpc` and `http`; needed on any address that is not loopback."""
@@ -40,8 +40,8 @@ class Listeners(Group):
     """`sqlite:///FILE` or `postgresql://…`; empty is a file in the state folder."""
     redis: str = ""
     """Redis or Valkey that streams of kills are published on; empty publishes none, and sidecars pull."""
-    sidecars_address: str = ""
-    """HOST:PORT that sidecars are told to connect to; empty is `sidecars`. Needed behind a balancer, and where that
+    replication_address: str = ""
+    """HOST:PORT that sidecars are told to connect to; empty is `replication`. Needed behind a balancer, and where that
     listens on every address."""
     sidecars_redis: str = ""
     """URL, without user and password, that sidecars are told to read streams at; empty is that of `redis`."""
@@ -80,6 +80,8 @@ class OperatorAccess(Group):
     """PEM roots of operators' client certificates, taken on the listener for sidecars."""
     bootstrap_s: Annotated[float, Field(gt=0, le=90 * 86_400)] = 86_400.0
     """Life of the first admin's credential, which is made where there is no admin."""
+    show_bootstrap: bool = True
+    """Print that credential once on stderr; false where stderr is a log. The state folder holds it either way."""
 
 
 class Tokens(Group):

@@ -1,7 +1,8 @@
 """The control plane of `authz up`: its addresses, its configuration, and what the other programs are told of it.
 
 Decides that addresses are kept from one run to the next, as far as they are still free: tokens name their issuer by
-one. Must never put the password of Valkey on a command line: it stands in a file of the owner alone.
+one. Must never put the password of Valkey on a command line, nor let the operator's credential reach a log: each stands
+in a file of the owner alone.
 
 Trusts the state folder, which is its owner's alone.
 """
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 ADDRESSES: Final = "control.json"
 """Written by the control plane when it listens."""
 METADATA: Final = "/.well-known/oauth-authorization-server"
-LISTENERS: Final = ("http", "grpc", "sidecars")
+LISTENERS: Final = ("http", "grpc", "replication")
 FREE: Final = "127.0.0.1:0"
 CREDENTIAL_S: Final = 30 * 86_400.0
 """Life of the operator's credential in the state folder; a later start makes another."""
@@ -87,7 +88,7 @@ class ControlPlan:
         return {
             "version": 1,
             "control": {**self.listen, "redis": self.valkey.url, "state": str(self.state)},
-            "operators": {"bootstrap_s": CREDENTIAL_S},
+            "operators": {"bootstrap_s": CREDENTIAL_S, "show_bootstrap": False},
         }
 
 

@@ -235,7 +235,7 @@ class Stack:
     def _told(self) -> dict[str, str]:
         """What a sidecar is told of the control plane: addresses may have changed since it enrolled."""
         control = self._control
-        return {"url": control.url, "replication": control.listen["sidecars"], "redis": control.valkey.address}
+        return {"url": control.url, "replication": control.listen["replication"], "redis": control.valkey.address}
 
     def _enrol(self, pair: Pair) -> None:
         if pair.identity.read() is None:

@@ -107,7 +107,7 @@ def hall(tmp_path: Path) -> Iterator[Hall]:
     listeners = Listeners(
         http=FREE,
         grpc=FREE,
-        sidecars=FREE,
+        replication=FREE,
         state=tmp_path / "state",
         tls=ServerTls(certificate=server.certificate, key=server.key),
     )

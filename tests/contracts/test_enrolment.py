@@ -304,7 +304,7 @@ def test_a21_nobody_connects_without_a_certificate_or_with_anothers_authoritys(
     control: Running, tmp_path: Path
 ) -> None:
     member = control.joined(tmp_path, "acme")
-    address = control.plane.addresses["sidecars"]
+    address = control.plane.addresses["replication"]
     forged = forged_by(new_authority(datetime.now(UTC), datetime.now(UTC)), member)
     bare = grpc.ssl_channel_credentials(member.identity.roots_pem)
     shown = grpc.ssl_channel_credentials(member.identity.roots_pem, forged.key_pem, forged.chain_pem)

@@ -65,7 +65,7 @@ def authz(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]
 @contextmanager
 def controlling(state: Path, *flags: str) -> Iterator[Controlled]:
     """A control plane on free ports; ended with SIGKILL if the test did not end it."""
-    addresses = [word for name in ("grpc", "http", "sidecars") for word in (f"--{name}", "127.0.0.1:0")]
+    addresses = [word for name in ("grpc", "http", "replication") for word in (f"--{name}", "127.0.0.1:0")]
     command = [sys.executable, "-m", "authz", "control", "--state", str(state), "--output", "json", *addresses, *flags]
     state.mkdir(parents=True, exist_ok=True)
     with (state / "log").open("w") as log:

@@ -138,7 +138,7 @@ def test_operators_by_the_command_line(control: Controlled) -> None:
 
 def test_the_addresses_are_where_the_command_line_looks_for_them(control: Controlled) -> None:
     told = urllib3.request("GET", f"{control.ready['http']}/.well-known/authz-control", retries=False).json()
-    assert {name: control.ready[name] for name in ("http", "grpc", "sidecars")} == told
+    assert {name: control.ready[name] for name in ("http", "grpc", "replication")} == told
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

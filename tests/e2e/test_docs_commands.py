@@ -94,18 +94,15 @@ class Session:
             "AUTHZ_DIAGNOSTICS": "127.0.0.1:0",
             "AUTHZ_GRPC": "127.0.0.1:0",
             "AUTHZ_HTTP": "127.0.0.1:0",
-            "AUTHZ_SIDECARS": "127.0.0.1:0",
+            "AUTHZ_REPLICATION": "127.0.0.1:0",
             "COLUMNS": "120",
         }
 
     def start(self, command: list[str]) -> str:
         """Run a program that serves; returns the line that says it does."""
-        environment = self.environment()
-        if command[:2] == ["authz", "up"]:
-            del environment["AUTHZ_SIDECARS"]  # how many there, and an address of `authz control`
         with (self.folder / "log").open("a") as log:
             program = subprocess.Popen(
-                command, cwd=self.folder, env=environment, stdout=subprocess.PIPE, stderr=log, text=True
+                command, cwd=self.folder, env=self.environment(), stdout=subprocess.PIPE, stderr=log, text=True
             )
         self.programs.append(program)
         return program.stdout.readline() if program.stdout else ""

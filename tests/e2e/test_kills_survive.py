@@ -44,7 +44,7 @@ class ControlProgram:
 
     def start(self) -> None:
         (self.state / "control.json").unlink(missing_ok=True)
-        listeners = [word for name in ("http", "grpc", "sidecars") for word in (f"--{name}", FREE)]
+        listeners = [word for name in ("http", "grpc", "replication") for word in (f"--{name}", FREE)]
         with (self.state.parent / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "authz", "control", "--state", self.state, "--redis", self.redis, *listeners],

@@ -101,6 +101,14 @@ def test_nothing_but_the_owner_reads_the_state_and_no_secret_is_on_a_command_lin
     assert valkey not in shown
 
 
+def test_no_log_has_the_operators_credential(three: Up) -> None:
+    state = Path(three.ready["state"])
+    credential = (state / "operator").read_text().strip()
+    logs = list(state.rglob("*.log"))
+    assert state / "logs" / "control.log" in logs
+    assert not [log for log in logs if credential in log.read_text(errors="replace")]
+
+
 def reason(running: Up, url: str, agent: str) -> str:
     """The reason that a call of this agent is refused with."""
     headers = {"authorization": f"Bearer {running.token(agent)}", "mcp-protocol-version": "2025-11-25"}

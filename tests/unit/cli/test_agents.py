@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     free = "127.0.0.1:0"
     state = tmp_path_factory.mktemp("state")
-    running = ControlPlane(ControlConfig(control=Listeners(grpc=free, http=free, sidecars=free, state=state)))
+    running = ControlPlane(ControlConfig(control=Listeners(grpc=free, http=free, replication=free, state=state)))
     running.start()
     yield running
     running.stop()
