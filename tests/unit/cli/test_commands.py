@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -41,6 +42,24 @@ def test_help_has_examples_line_by_line(run: Run, name: str) -> None:
     assert lines
     assert all(line.startswith("    ") for line in lines)
     assert any(line.split()[:2] == ["authz", name] for line in lines)
+
+
+def examples() -> list[str]:
+    """Every line of every help page that begins a command of ours."""
+    found: list[str] = []
+    for command in [*map(load, NAMES), *commands().values()]:
+        found += [line.strip() for line in (command.epilog or "").splitlines() if line.strip().startswith("authz ")]
+    return sorted(set(found))
+
+
+@pytest.mark.parametrize("example", examples())
+def test_every_example_of_the_help_is_understood(example: str) -> None:
+    words = shlex.split(example.partition(" | ")[0].partition(" > ")[0])[1:]
+    command = load(words.pop(0))
+    context = command.make_context(words[0] if words else "", words, resilient_parsing=False)
+    if inner := getattr(command, "commands", None):
+        name, *rest = [*context._protected_args, *context.args]
+        inner[name].make_context(name, rest)
 
 
 def test_the_list_of_commands_imports_none_of_them() -> None:
