@@ -54,12 +54,11 @@ def examples() -> list[str]:
 
 @pytest.mark.parametrize("example", examples())
 def test_every_example_of_the_help_is_understood(example: str) -> None:
-    words = shlex.split(example.partition(" | ")[0].partition(" > ")[0])[1:]
-    command = load(words.pop(0))
-    context = command.make_context(words[0] if words else "", words, resilient_parsing=False)
+    name, *words = shlex.split(example.partition(" | ")[0].partition(" > ")[0])[1:]
+    command = load(name)
     if inner := getattr(command, "commands", None):
-        name, *rest = [*context._protected_args, *context.args]
-        inner[name].make_context(name, rest)
+        command, words = inner[words[0]], words[1:]
+    command.make_context(name, words)
 
 
 def test_the_list_of_commands_imports_none_of_them() -> None:
