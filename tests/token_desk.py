@@ -23,7 +23,7 @@ from authz.control.http_server import CLIENT_CERTIFICATE
 from authz.control.operators_sql import Operators
 from authz.control.token_issuer import TokenIssuer
 from authz.encoding import decode_base64url
-from authz.identity import jwks
+from authz.identity import jose, jwks
 from authz.identity.clock_guard import ClockGuard
 from authz.identity.oauth.clients import ASSERTION_TYPE
 from authz.identity.oauth.requests import ACCESS_TOKEN_TYPE, TOKEN_EXCHANGE
@@ -224,6 +224,11 @@ class TokenDesk:
         answer = self.exchange(subject, child, **parameters)
         assert answer.status == 200, answer.body
         return str(answer.json["access_token"])
+
+    def sign(self, claims: Json, typ: str = "at+jwt") -> str:
+        """A token that this server's key signs and its endpoint never issued."""
+        with self.database.read() as connection:
+            return jose.sign(self.issuer._keys.signer(connection), typ=typ, claims=claims)
 
     def introspect(self, token: str, by: str = "planner", **more: Any) -> Json:
         answer = self.send("/introspect", form(token=token, **self.proof(by, **more)))

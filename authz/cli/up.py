@@ -24,7 +24,7 @@ from authz.policy.sources import existing
 from authz.proxy.configuration import Plan, upstream
 from authz.proxy.control import ControlPlan
 from authz.proxy.programs import find_envoy, refuse_untested
-from authz.proxy.stack import Stack, ca_bundle, free_address, refuse_busy, socket_folder, sole_use
+from authz.proxy.stack import Stack, ca_bundle, free_address, free_port, socket_folder, sole_use
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -70,9 +70,7 @@ def up(
         log.warning("whatever Envoy this is, it was not tested: it may let through what it should not")
     else:
         refuse_untested(program)
-    ports = [port + number if port else 0 for number in range(sidecars)]
-    for each in ports:
-        refuse_busy(host, each)
+    ports = _ports(host, port, sidecars)
     folder = state_folder(state).resolve()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with sole_use(folder), socket_folder(folder) as sockets:
@@ -95,6 +93,16 @@ def up(
         with Stack(plans, ControlPlan.of(folder, sockets), program, lambda: _invitation(folder)) as stack:
             _say(stack.ready(), output)
             stack.watch(stopping)
+
+
+def _ports(host: str, port: int, count: int) -> list[int]:
+    """As many ports, the first of them `port`; free ones where it is 0."""
+    found: list[int] = []
+    while len(found) < count:
+        one = free_port(host, port + len(found) if port else 0)
+        if one not in found:
+            found.append(one)
+    return found
 
 
 def _numbered(plan: Plan, number: int, port: int) -> Plan:

@@ -86,6 +86,7 @@ class OAuthApp:
             *(Route(path, self._endpoint(path, does), methods=_ANY_METHOD) for path, does in work.items()),
             Route(metadata.JWKS, self._jwks, methods=["GET"]),
             Route(metadata.WELL_KNOWN, self._metadata, methods=["GET"]),
+            Route(metadata.AUTHORIZE, _no_authorization, methods=["GET", "POST"]),
         ]
 
     def _endpoint(self, path: str, work: Work) -> Callable[[Request], Any]:
@@ -155,6 +156,12 @@ class OAuthApp:
 
     async def _metadata(self, request: Request) -> Response:
         return _cached(request, self._server.metadata(), "application/json")
+
+
+async def _no_authorization(_: Request) -> Response:
+    """RFC 6749 section 4.1.2.1, told here: nobody is sent anywhere."""
+    refused = {"error": "unsupported_response_type", "error_description": "agents get tokens at the token endpoint"}
+    return _json(400, refused, _UNCACHED)
 
 
 def _form(request: Request, body: bytes) -> Mapping[str, str]:

@@ -152,6 +152,7 @@ PATHS: Final[Mapping[str, str]] = {
     "/metrics": "counts, with labels from fixed sets",
     "/.well-known/authz-control": "the addresses of the listeners",
     "/.well-known/oauth-authorization-server": "the issuer's metadata (RFC 8414)",
+    "/authorize": "refuses everything",
     "/jwks": "public keys",
     "/token": "authenticates its clients itself (RFC 6749 section 3.2.1)",
     "/introspect": "authenticates its clients itself (RFC 7662 section 2.1)",

@@ -145,8 +145,6 @@ class SigningKeys:
             key = jose.read_private(self._sealer.unseal(sealed or b"", _purpose(signing.kid)))
         except ConfigError as error:
             raise UnavailableError(SIGNING_KEY_UNAVAILABLE, str(error)) from None
-        if key.kid != signing.kid:
-            raise UnavailableError(SIGNING_KEY_UNAVAILABLE, "a stored private key is not its own")
         self._opened[signing.kid] = key
         return key
 

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import json
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Self
 from urllib.parse import urlsplit
 
+from authz.config import Control
 from authz.errors import ProgramError
 from authz.proxy.programs import answers
 from authz.proxy.valkey import Valkey
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 ADDRESSES: Final = "control.json"
 """Written by the control plane when it listens."""
+AUDIENCE: Final = Control().audience
 METADATA: Final = "/.well-known/oauth-authorization-server"
 LISTENERS: Final = ("http", "grpc", "replication")
 FREE: Final = "127.0.0.1:0"
@@ -39,11 +41,13 @@ class ControlPlan:
         state: its folder.
         valkey: whose streams it publishes on.
         listen: HOST:PORT of each listener; port 0 takes a free one.
+        resources: URLs that tokens may be asked for (RFC 8707): where agents call.
     """
 
     state: Path
     valkey: Valkey
     listen: dict[str, str]
+    resources: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, state: Path, sockets: Path) -> Self:
@@ -65,7 +69,7 @@ class ControlPlan:
 
     def found(self) -> Self:
         """The same with the ports that were given; they are kept when it is started again."""
-        return type(self)(state=self.state, valkey=self.valkey, listen=_addresses(self.state / ADDRESSES))
+        return replace(self, listen=_addresses(self.state / ADDRESSES))
 
     def tokens(self) -> dict[str, str]:
         """The issuer of its tokens, and where its keys are (RFC 8414).
@@ -89,6 +93,7 @@ class ControlPlan:
             "version": 1,
             "control": {**self.listen, "redis": self.valkey.url, "state": str(self.state)},
             "operators": {"bootstrap_s": CREDENTIAL_S, "show_bootstrap": False},
+            "tokens": {"resources": dict.fromkeys(self.resources, AUDIENCE)},
         }
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import logging
 import shutil
 import socket
@@ -29,7 +28,7 @@ from authz import secret_file
 from authz.clock import SystemClock
 from authz.enrolment.folder import IdentityFolder
 from authz.enrolment.membership import join
-from authz.errors import ConfigError, ProgramError
+from authz.errors import ConfigError
 from authz.proxy.configuration import for_envoy, for_service
 from authz.proxy.programs import POLL_S, Program, answers, control_command, envoy_command, service_command
 from authz.resources import shared
@@ -83,21 +82,16 @@ class Pair:
         for name, document in documents.items():
             (self.plan.state / name).write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
 
-    def settle(self) -> None:
-        """Keep the port that was chosen, also when Envoy is started again."""
-        listeners = json.loads(answers("/listeners?format=json", self.plan.admin) or b"{}")
-        try:
-            port: int = listeners["listener_statuses"][0]["local_address"]["socket_address"]["port_value"]
-        except (KeyError, IndexError):
-            raise ProgramError(f"{self.envoy.name} does not listen", remedy=self.envoy.tail()) from None
-        self.plan = replace(self.plan, port=port)
-        self.prepare()
-
     @property
     def url(self) -> str:
         """Where its agents call."""
         host = f"[{self.plan.host}]" if ":" in self.plan.host else self.plan.host
         return f"http://{host}:{self.plan.port}{self.plan.upstream.path}"
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """The names by which its agents may know it."""
+        return tuple(dict.fromkeys((self.url, self.url.replace("//127.0.0.1:", "//localhost:", 1))))
 
     def ready(self) -> dict[str, str]:
         """What to tell of it (contracts §9)."""
@@ -119,7 +113,9 @@ class Stack:
 
     def __init__(self, plans: Sequence[Plan], control: ControlPlan, envoy: Path, invite: Callable[[], str]) -> None:
         self._invite = invite
-        self._control = control
+        names = [""] if len(plans) == 1 else [f" {number}" for number in range(1, len(plans) + 1)]
+        self._pairs = [Pair(plan, envoy, name) for plan, name in zip(plans, names, strict=True)]
+        self._control = replace(control, resources=tuple(url for pair in self._pairs for url in pair.urls))
         logs = control.state / "logs"
         self._valkey = Program(
             name="Valkey",
@@ -133,8 +129,6 @@ class Stack:
             log_file=logs / "control.log",
             is_ready=self._plane_is_ready,
         )
-        names = [""] if len(plans) == 1 else [f" {number}" for number in range(1, len(plans) + 1)]
-        self._pairs = [Pair(plan, envoy, name) for plan, name in zip(plans, names, strict=True)]
 
     def __enter__(self) -> Self:
         try:
@@ -213,8 +207,6 @@ class Stack:
         self._launch([pair for pair in self._pairs if pair not in joined])
         self._follow_with_envoys()
         _await(self._programs)
-        for pair in self._pairs:
-            pair.settle()
 
     def _launch(self, pairs: Sequence[Pair]) -> None:
         for pair in pairs:
@@ -277,15 +269,16 @@ def sole_use(state: Path) -> Iterator[None]:
         yield
 
 
-def refuse_busy(host: str, port: int) -> None:
-    """Refuse an address that is taken, before anything starts.
+def free_port(host: str, port: int) -> int:
+    """The port to listen on: `port`, or one that is free where it is 0; said before anything starts.
 
     Raises:
-        ConfigError: it is, or it is not an address of this machine.
+        ConfigError: it is taken, or `host` is not an address of this machine.
     """
     try:
-        with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
-            pass
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with socket.create_server((host, port), family=family) as probe:
+            return int(probe.getsockname()[1])
     except OSError as error:
         raise ConfigError(
             f"cannot listen on {host}:{port}: {error.strerror}", remedy="give another --listen; port 0 takes a free one"

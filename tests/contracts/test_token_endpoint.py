@@ -10,7 +10,6 @@ import pytest
 
 from authz._gen.authz.control.v1 import agents_pb2 as pb
 from authz.control.config import Tokens
-from authz.identity import jose
 from authz.identity.oauth.access_token import digest
 from authz.identity.oauth.requests import ACCESS_TOKEN_TYPE, TOKEN_EXCHANGE
 from authz.revocation.entries import AgentEntry, KillEntry
@@ -240,10 +239,25 @@ def test_d5_another_tenants_token_is_not_exchanged(planner: TokenDesk) -> None:
     refused(planner.send("/token", foreign), "invalid_request")
 
 
+def test_d5_another_tenants_agent_of_a_childs_name_does_not_become_the_child(planner: TokenDesk) -> None:
+    stranger = signing_key("EdDSA", 8)
+    planner.register("reader", key=OTHER, parents=["planner"])
+    planner.register("reader", key=stranger, tenant="globex")
+    stolen = form(
+        grant_type=TOKEN_EXCHANGE,
+        subject_token=planner.token(),
+        subject_token_type=ACCESS_TOKEN_TYPE,
+        **planner.proof("reader", tenant="globex", key=stranger),
+    )
+    refused(planner.send("/token", stolen), "invalid_request")
+
+
 def test_an_agent_that_descends_from_somebody_else_is_not_a_child(planner: TokenDesk) -> None:
     planner.register("other", key=OTHER)
     refused(planner.exchange(planner.token(), "other"), "invalid_request")
     refused(planner.exchange(planner.token(), "OTHER"), "invalid_request")
+    planner.move(pb.LIFECYCLE_PAUSED, "other")
+    refused(planner.exchange(planner.token(), "other"), "invalid_request")
 
 
 @pytest.mark.parametrize("token", ["", "a.b.c", "x" * 9000, "é"])
@@ -261,10 +275,20 @@ def test_a_subject_token_of_another_issuer_or_key_is_not_exchanged(planner: Toke
 
 def test_a_token_that_was_signed_and_never_written_down_is_not_exchanged(planner: TokenDesk) -> None:
     """Its key was stolen, or a backup restored."""
-    with planner.database.read() as connection:
-        key = planner.issuer._keys.signer(connection)
-    forged = jose.sign(key, typ="at+jwt", claims=claims_of(planner.token()) | {"jti": "never-issued"})
-    refused(planner.exchange(forged, "reader"), "invalid_request")
+    own = claims_of(planner.token())
+    refused(planner.exchange(planner.sign(own | {"jti": "never-issued"}), "reader"), "invalid_request")
+    assert planner.exchange(planner.sign(own), "reader").status == 200
+
+
+@pytest.mark.parametrize("typ", ["JWT", "", "dpop+jwt", "token-introspection+jwt"])
+def test_d10_a_token_of_another_kind_is_not_exchanged(planner: TokenDesk, typ: str) -> None:
+    own = claims_of(planner.token())
+    refused(planner.exchange(planner.sign(own, typ=typ), "reader"), "invalid_request")
+
+
+def test_d9_a_token_of_the_issuers_former_name_is_not_exchanged(planner: TokenDesk) -> None:
+    own = claims_of(planner.token())
+    refused(planner.exchange(planner.sign(own | {"iss": "https://former.example"}), "reader"), "invalid_request")
 
 
 def test_depth_is_limited(database: Database) -> None:

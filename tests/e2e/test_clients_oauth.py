@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -10,11 +11,13 @@ import httpx2
 import pytest
 from mcp import Client
 from mcp.client.auth import OAuthClientProvider
+from mcp.client.auth.extensions.client_credentials import PrivateKeyJWTOAuthProvider, SignedJWTParameters
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.auth import AuthorizationCodeResult, OAuthClientMetadata
 
 from tests.e2e.clients.agents import POLICY, Patient, mcp_server, records, text
 from tests.e2e.stack import PATIENCE_S, up
+from tests.token_desk import claims_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -114,6 +117,34 @@ async def test_an_oauth_client_finds_the_issuer_gets_a_token_and_calls(office: U
         assert text(await client.call_tool("read", {"path": "/a"})) == "The contents of /a."
     assert server.asked == ["/.well-known/oauth-authorization-server", "/register", "/token"]
     assert server.resource == office.url
+
+
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+async def test_an_agent_with_a_key_of_its_own_finds_the_control_plane_gets_a_token_and_calls(
+    office: Up, mode: str
+) -> None:
+    """The official client's private_key_jwt against the token endpoint of `authz up`; no server of the test's own."""
+    office.token()  # registers the agent, and keeps its key in the state folder
+    client_id, key = "acme/agent", Path(office.ready["state"]) / "agents" / "agent@acme.pem"
+    signed = SignedJWTParameters(
+        issuer=client_id, subject=client_id, signing_key=key.read_text(), signing_algorithm="EdDSA"
+    )
+    storage = Storage()
+    provider = PrivateKeyJWTOAuthProvider(
+        office.url,
+        storage,
+        client_id=client_id,
+        assertion_provider=signed.create_assertion_provider(),
+        issuer=str(office.ready["issuer"]),
+    )
+    async with (
+        httpx2.AsyncClient(auth=provider, timeout=PATIENCE_S, transport=Patient()) as http,
+        Client(streamable_http_client(office.url, http_client=http), mode=mode) as client,
+    ):
+        assert text(await client.call_tool("read", {"path": "/a"})) == "The contents of /a."
+    assert storage.tokens is not None
+    assert storage.tokens.token_type == "Bearer"
+    assert claims_of(storage.tokens.access_token)["client_id"] == client_id
 
 
 @pytest.mark.parametrize("path", ["", "/mcp"])

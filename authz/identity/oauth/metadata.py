@@ -20,6 +20,8 @@ TOKEN: Final = "/token"  # noqa: S105 - a path
 JWKS: Final = "/jwks"
 INTROSPECT: Final = "/introspect"
 REVOKE: Final = "/revoke"
+AUTHORIZE: Final = "/authorize"
+"""Refuses everything, as no grant needs it; the MCP SDK for Python reads no metadata that names none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +54,8 @@ class Server:
             "introspection_endpoint": self.issuer + INTROSPECT,
             "revocation_endpoint": self.issuer + REVOKE,
             "grant_types_supported": [*GRANT_TYPES],
-            # There is no authorization endpoint; the member is required, and an empty list forbidden (sections 2, 3.2).
+            "authorization_endpoint": self.issuer + AUTHORIZE,
+            # The member is required, and an empty list is forbidden (sections 2 and 3.2).
             "response_types_supported": ["none"],
             "dpop_signing_alg_values_supported": [*sorted(ALGORITHMS)],
         }

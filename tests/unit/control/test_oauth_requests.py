@@ -259,6 +259,13 @@ def test_rfc8414_3_the_metadata_is_where_clients_look_and_may_be_cached(desk: To
     assert answer.headers["cache-control"] == "public, max-age=300"
 
 
+def test_the_authorization_endpoint_refuses_everything(desk: TokenDesk) -> None:
+    for method in ("GET", "POST"):
+        refused(
+            desk.send("/authorize", method=method, query="response_type=code&client_id=a"), "unsupported_response_type"
+        )
+
+
 def test_the_key_set_has_cache_headers_and_no_private_part(desk: TokenDesk) -> None:
     answer = desk.send("/jwks", method="GET")
     assert answer.headers["content-type"] == "application/jwk-set+json"
