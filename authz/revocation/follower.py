@@ -310,7 +310,10 @@ class Follower:
             return  # what was applied could be lost by a restart: the stream grows old until the disk takes it
         stream.alarm = ""
         stream.freshness.level()
-        if heartbeat.at_ns - stream.beat_ns >= _BEAT_NS and self._write(stream, lambda: stream.journal.beat(signed)):
+        # The ledger's clock may have been set back: what is kept must not seem to come from the future.
+        if abs(heartbeat.at_ns - stream.beat_ns) >= _BEAT_NS and self._write(
+            stream, lambda: stream.journal.beat(signed)
+        ):
             stream.beat_ns = heartbeat.at_ns
         if stream.journal.size_bytes > self._compact_bytes:
             self.ask(stream.name, "compact")
@@ -384,7 +387,7 @@ class Follower:
         heartbeat = self._read(stream, beat) if whole and beat is not None else None
         # One that knows more than the journal says that the disk has lost entries.
         if isinstance(heartbeat, Heartbeat) and self._replica.compare(heartbeat) in (Place.NEXT, Place.OLD):
-            self._time.begin(max(heartbeat.at_ns, stream.said_at_ns))
+            self._time.begin(heartbeat.at_ns)
             stream.freshness.begin(heartbeat.at_ns)
 
     def _recall_chapter(self, stream: _Stream, chapter: Chapter) -> bool:

@@ -64,7 +64,7 @@ class LedgerTime:
         self._furthest = (max(at_ns, self.now_ns()), self._clock.monotonic_ns())
 
     def now_ns(self) -> int:
-        """The least that it can be; never steps back, so that no kill comes back to life twice."""
+        """The least that it can be. Only the control plane's own answer sets it back: kills may then stand longer."""
         at_ns, running_ns = self._furthest
         return at_ns + self._clock.monotonic_ns() - running_ns if at_ns else 0
 
@@ -72,15 +72,21 @@ class LedgerTime:
         """Whether a message that was signed then can only have been delayed on its way."""
         if self._latest is None:
             return abs(self._clock.unix_ns() - at_ns) > _SKEW_NS
-        return at_ns < self._expected_ns() - _HELD_BACK_NS
+        return self.late_ns(at_ns) > _HELD_BACK_NS
+
+    def late_ns(self, at_ns: int) -> int:
+        """How long ago a message that was signed then was made, by those that came faster."""
+        return 0 if self._latest is None else max(0, self._expected_ns() - at_ns)
 
     def take(self, at_ns: int, *, direct: bool) -> None:
         """Learn from a message that was just made: what the control plane itself answers settles where its clock is."""
         running_ns = self._clock.monotonic_ns()
-        if at_ns > self.now_ns():
+        # No answer takes so long: the ledger's clock was set back. By the time before, a new kill could have expired.
+        set_back = direct and at_ns < self.now_ns() - _HELD_BACK_NS
+        if set_back or at_ns > self.now_ns():
             self._furthest = (at_ns, running_ns)
         latest_ns = at_ns
-        if self._latest is not None and not direct:
+        if self._latest is not None and not (direct and self.is_held_back(at_ns)):
             # Else each heartbeat could be delayed a little more than the one before, without end.
             latest_ns = max(at_ns, self._expected_ns() - (running_ns - self._latest[1]) // _DRIFT)
         self._latest = (latest_ns, running_ns)
@@ -107,6 +113,7 @@ class Freshness:
         self._ledger = ledger
         self._level: _Level | None = None
         self._last: tuple[int, int, int] = (0, 0, 0)
+        self._late_ns = 0
 
     def begin(self, at_ns: int) -> None:
         """Start from a journal that was level at this time of the ledger: never fresh, and as old as it is."""
@@ -125,13 +132,16 @@ class Freshness:
         newer = heartbeat.epoch > epoch or heartbeat.count > count or heartbeat.at_ns > at_ns
         if direct or (newer and not self._ledger.is_held_back(heartbeat.at_ns)):
             self._last = (heartbeat.epoch, heartbeat.count, heartbeat.at_ns)
+            late_ns = self._ledger.late_ns(heartbeat.at_ns)
+            self._late_ns = late_ns if late_ns <= _HELD_BACK_NS else 0  # its clock was set back
             self._ledger.take(heartbeat.at_ns, direct=direct)
             return True
         return False
 
     def level(self) -> None:
-        """All that the ledger has said by its latest heartbeat is known here, and on our disk."""
-        self._level = _Level(self._clock.unix_ns(), self._clock.monotonic_ns(), live=True)
+        """All that the ledger had said when it made its latest heartbeat is known here, and on our disk."""
+        late_ns = self._late_ns
+        self._level = _Level(self._clock.unix_ns() - late_ns, self._clock.monotonic_ns() - late_ns, live=True)
 
     def level_as(self, other: Freshness) -> None:
         """What `other` last showed, it showed of this stream too."""

@@ -1,16 +1,22 @@
-"""Fixtures of the tests that run Envoy."""
+"""Fixtures of the tests that run Envoy, and of those that break a whole site."""
 
 from __future__ import annotations
 
+import shutil
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.e2e.site import site
 from tests.e2e.stack import ToolServer, service
+from tests.redis_servers import RedisServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tests.e2e.site import Site
     from tests.e2e.stack import Service
 
 
@@ -31,3 +37,22 @@ def decisions(tmp_path_factory: pytest.TempPathFactory, tool_server: ToolServer)
 def envoy(decisions: Service) -> int:
     """The port of an Envoy with the shipped configuration."""
     return decisions.envoy("envoy")
+
+
+@pytest.fixture(scope="session")
+def running_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    server = RedisServer(Path(tempfile.mkdtemp(prefix="redis-", dir="/tmp")))
+    try:
+        server.start()
+        with site(tmp_path_factory.mktemp("site"), server) as made:
+            yield made
+    finally:
+        server.kill()
+        shutil.rmtree(server.folder, ignore_errors=True)
+
+
+@pytest.fixture
+def whole(running_site: Site) -> Iterator[Site]:
+    """A site in which nothing is broken; what a test breaks is mended after it."""
+    yield running_site
+    running_site.mend()

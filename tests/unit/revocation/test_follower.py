@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 PRINCIPAL = Principal(issuer="i", tenant="acme", agent="agent-1", subject="a", jti_sha256="ab" * 32)
 
+S = 1_000_000_000
+
 
 class Bench:
     """A follower of a tenant and the platform, and their ledgers, on one clock."""
@@ -204,6 +206,18 @@ def test_after_a_restart_every_kill_still_holds(bench: Bench) -> None:
     bench.restart()
     assert [bench.killed(agent) for agent in ("agent-1", "agent-2", "agent-3")] == [True, True, False]
     assert bench.follower.position("acme") == (1, 5)
+
+
+def test_e11_a_ledger_whose_clock_was_ahead_ends_no_kill_early_once_it_is_right(bench: Bench) -> None:
+    now_ns = bench.clock.unix_ns()
+    bench.acme.kill("agent", "agent-1", expires_at_ns=now_ns + 600 * S)
+    bench.tell(bench.acme.batch())
+    for off_s, killed in ((3600, False), (0, True)):
+        for ledger in (bench.platform, bench.acme):
+            bench.follower.take(ledger.stream, ledger.heartbeat(at_ns=now_ns + off_s * S), direct=True)
+        assert (bench.killed(), bench.serves(Risk.WRITE)) == (killed, "fresh")
+    bench.restart()
+    assert (bench.killed(), bench.serves(Risk.READ)) == (True, "flagged")
 
 
 @pytest.mark.parametrize(("age_s", "served"), [(0, "flagged"), (10, "flagged"), (600, "KILL_STALE")])
