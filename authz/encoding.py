@@ -1,6 +1,7 @@
-"""Two encodings of what is signed, each read in the one way that leaves no second spelling.
+"""Encodings of what is signed, each read in the one way that leaves no second spelling.
 
-Decides whether text is canonical base64url (RFC 7515 section 2) and whether bytes are one strict JSON object.
+Decides whether text is canonical base64url (RFC 7515 section 2), whether bytes are one strict JSON object, and which
+instant a claim names.
 Must never be lenient: two spellings of one token would be two cache keys, two log entries and one session (D12).
 Trusts nothing. Errors carry no input: `ValueError` says what kind of thing was wrong, never what was read.
 """
@@ -13,10 +14,12 @@ from typing import TYPE_CHECKING, Final
 import jiter
 
 if TYPE_CHECKING:
-    from authz.model import JsonObject
+    from authz.model import JsonObject, JsonValue
 
 
 SHA256_BYTES: Final = 32
+MAX_INSTANT: Final = 2**53
+"""Beyond it a number of JSON is no longer exact."""
 
 
 def encode_base64url(octets: bytes) -> str:
@@ -62,3 +65,14 @@ def decode_json_object(octets: bytes) -> JsonObject:
     if not isinstance(value, dict):
         raise ValueError("not a JSON object")  # noqa: TRY004 - one error type, as documented
     return value
+
+
+def numeric_date(value: JsonValue) -> float:
+    """The instant of a claim in Unix seconds (NumericDate, RFC 7519 section 2).
+
+    Raises:
+        ValueError: not a number, True, negative, or one that only looks finite.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MAX_INSTANT:
+        raise ValueError("not an instant")
+    return float(value)

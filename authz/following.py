@@ -10,12 +10,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from authz import __version__
+from authz.model import PLATFORM
 from authz.reasons import KILL_STALE
 from authz.revocation.follower import Follower
 from authz.revocation.freshness import FRESH_S
 from authz.revocation.pull import PULL_S, TRUST_S, Pull
 from authz.revocation.redis_reader import RedisReader
-from authz.revocation.replica import PLATFORM
 from authz.telemetry import names
 from authz.telemetry.metrics import Reading
 

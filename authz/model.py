@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
 JsonObject: TypeAlias = "dict[str, JsonValue]"
 
+PLATFORM: Final = ""
+"""As a tenant: what belongs to none of them; and the stream of kills that cover every one."""
+MEMORY_WRITE: Final = "memory_write"
+"""The capability of tools that write what an agent will read back as its memory."""
 EMPTY: Final[Mapping[str, str]] = MappingProxyType({})
 
 

@@ -275,10 +275,8 @@ class PolicyDecisionPoint:
         call = course.call
         if call is None or (verdict.effect is Effect.DENY and verdict.mode is Mode.BLOCK):
             return verdict
-        named = tuple(name for name in verdict.capabilities if name not in call.tool.capabilities)
-        if named:
-            tool = replace(call.tool, capabilities=(*call.tool.capabilities, *named))
-            course.call = replace(call, tool=tool)
+        course.call = _with_capabilities(call, verdict)
+        if course.call is not call:
             self._refuse_stopped(course)
         if verdict.risk is Risk.DESTRUCTIVE and course.principal is not None:
             self._ports.front.vouch(course.check, course.route, course.principal)
@@ -363,9 +361,14 @@ class PolicyDecisionPoint:
         call = exchange.call
         tool = replace(call.tool, name=name, method="tools/call")
         listed = replace(call, kind=Kind.LIST, phase=Phase.LIST, tool=tool, args={})
-        self._running(exchange.principal, replace(listed, kind=Kind.CALL))
+        called = replace(listed, kind=Kind.CALL)
+        self._running(exchange.principal, called)
         verdict, _, _ = self._ask_again(exchange, listed, None)
-        return verdict.effect is not Effect.DENY
+        if verdict.effect is Effect.DENY:
+            return False
+        if verdict.capabilities:
+            self._running(exchange.principal, _with_capabilities(called, verdict))
+        return True
 
     def filtered(self, exchange: Exchange, hidden: tuple[str, ...], answer: bytes) -> Answered:
         """The decision and record of a list: shown without `hidden`, as `answer`, unless its call was stopped."""
@@ -429,6 +432,12 @@ class PolicyDecisionPoint:
         now = self._now_ns()
         course.latency_us[step] = (now - course.marked_ns) // 1000
         course.marked_ns = now
+
+
+def _with_capabilities(call: ToolCall, verdict: Verdict) -> ToolCall:
+    """`call` with the capabilities that the policy alone knows its tool by; `call` itself where it names none anew."""
+    named = tuple(name for name in verdict.capabilities if name not in call.tool.capabilities)
+    return replace(call, tool=replace(call.tool, capabilities=(*call.tool.capabilities, *named))) if named else call
 
 
 def _exchange(course: Course, decision: Decision) -> Exchange | None:

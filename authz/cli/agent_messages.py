@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Final
-
-from google.protobuf import json_format
+from typing import TYPE_CHECKING, Final
 
 from authz._gen.authz.control.v1 import agents_pb2 as pb
+from authz.cli.messages import instant
 from authz.cli.output import line, pairs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-    from google.protobuf.message import Message
-    from google.protobuf.timestamp_pb2 import Timestamp
 
 
 class AutonomyWord(StrEnum):
@@ -52,11 +47,6 @@ _AUTONOMY_WORDS: Final = {number: word.value for word, number in AUTONOMIES.item
 _LIFECYCLE_WORDS: Final = {number: word.value for word, number in LIFECYCLES.items()}
 
 
-def as_json(message: Message) -> dict[str, Any]:
-    """A message as programs read it: the proto's names and words."""
-    return json_format.MessageToDict(message, preserving_proto_field_name=True)
-
-
 def print_row(agent: pb.Agent) -> None:
     """One line of a list."""
     words = (agent.id, _LIFECYCLE_WORDS[agent.lifecycle], _AUTONOMY_WORDS[agent.autonomy], agent.owner)
@@ -80,14 +70,14 @@ def print_agent(agent: pb.Agent) -> None:
             "tools": _ceiling(ceiling.tools.names) if ceiling.HasField("tools") else "no ceiling",
             "parents": " > ".join(agent.parents),
             "version": agent.version,
-            "created": _instant(agent.created_at),
-            "updated": _instant(agent.updated_at),
+            "created": instant(agent.created_at),
+            "updated": instant(agent.updated_at),
         }
     )
     for credential in agent.credentials:
         form = "public key" if credential.public_jwk else "certificate"
-        until = f"revoked {_instant(credential.revoked_at)}" if credential.HasField("revoked_at") else "good"
-        line(f"credential  {credential.id}  {form}  since {_instant(credential.created_at)}  {until}")
+        until = f"revoked {instant(credential.revoked_at)}" if credential.HasField("revoked_at") else "good"
+        line(f"credential  {credential.id}  {form}  since {instant(credential.created_at)}  {until}")
 
 
 def print_passport(passport: pb.Passport) -> None:
@@ -102,12 +92,8 @@ def print_passport(passport: pb.Passport) -> None:
     )
     for version in passport.versions:
         changed = ", ".join(version.changed) or "registered"
-        line(f"version {version.version}  {_instant(version.at)}  {version.by}  {changed}  {version.reason}".rstrip())
+        line(f"version {version.version}  {instant(version.at)}  {version.by}  {changed}  {version.reason}".rstrip())
 
 
 def _ceiling(names: Iterable[str]) -> str:
     return " ".join(names) or "none"
-
-
-def _instant(at: Timestamp) -> str:
-    return datetime.fromtimestamp(at.ToSeconds(), UTC).isoformat()

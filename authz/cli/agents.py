@@ -15,12 +15,12 @@ from authz.cli.agent_messages import (
     LIFECYCLES,
     AutonomyWord,
     LifecycleWord,
-    as_json,
     print_agent,
     print_passport,
     print_row,
 )
 from authz.cli.control_client import ControlOption, connect
+from authz.cli.messages import as_json
 from authz.cli.output import Output, OutputOption, document, line
 from authz.cli.state import StateOption
 from authz.errors import AuthzError, ConfigError

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import Annotated, Final
 
 import typer
 
 from authz._gen.authz.control.v1 import keys_pb2 as pb
 from authz.cli import VARIABLES, group
-from authz.cli.agent_messages import as_json
 from authz.cli.control_client import ControlOption, connect
+from authz.cli.messages import as_json, instant
 from authz.cli.output import Output, OutputOption, document, line
 from authz.cli.state import StateOption
-
-if TYPE_CHECKING:
-    from google.protobuf.timestamp_pb2 import Timestamp
 
 EXAMPLES = """
 Examples:
@@ -63,10 +59,6 @@ def _print(answer: pb.ListKeysResponse, output: Output) -> None:
         document([as_json(key) for key in answer.keys])
         return
     for key in answer.keys:
-        until = f"published until {_instant(key.published_until)}" if key.HasField("published_until") else ""
-        words = (_STATES[key.state], key.algorithm, key.kid, f"signs from {_instant(key.signs_from)}", until)
+        until = f"published until {instant(key.published_until)}" if key.HasField("published_until") else ""
+        words = (_STATES[key.state], key.algorithm, key.kid, f"signs from {instant(key.signs_from)}", until)
         line("  ".join(filter(None, words)))
-
-
-def _instant(at: Timestamp) -> str:
-    return datetime.fromtimestamp(at.ToSeconds(), UTC).isoformat()

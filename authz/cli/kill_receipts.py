@@ -6,7 +6,6 @@ never print a kill that awaits a signer, or one that a sidecar has not confirmed
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import typer
@@ -16,12 +15,12 @@ from authz._gen.authz.control.v1 import kills_pb2 as pb
 from authz._gen.authz.control.v1 import operators_pb2
 from authz.cli.control_client import RefusedCallError
 from authz.cli.duration import span
+from authz.cli.messages import instant
 from authz.cli.output import Output, document, line, pairs
 from authz.errors import ConfigError
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
-    from google.protobuf.timestamp_pb2 import Timestamp
 
     from authz.cli.control_client import ControlClient
 
@@ -117,11 +116,6 @@ def scope_in_words(scope: pb.Scope) -> str:
 def state_word(kill: pb.Kill) -> str:
     """`in_force`."""
     return pb.KillState.Name(kill.state).removeprefix(_STATE).lower()
-
-
-def instant(timestamp: Timestamp) -> str:
-    """UTC to the second."""
-    return datetime.fromtimestamp(timestamp.ToSeconds(), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _shape(receipt: pb.KillReceipt) -> dict[str, Any]:

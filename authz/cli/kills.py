@@ -10,7 +10,8 @@ import typer
 from authz._gen.authz.control.v1 import kills_pb2 as pb
 from authz.cli import VARIABLES, group
 from authz.cli.control_client import ControlOption, connect
-from authz.cli.kill_receipts import described, in_its_tenant, instant, scope_in_words, state_word, tenants
+from authz.cli.kill_receipts import described, in_its_tenant, scope_in_words, state_word, tenants
+from authz.cli.messages import instant
 from authz.cli.output import Output, OutputOption, document, line, pairs, state
 from authz.cli.state import StateOption
 

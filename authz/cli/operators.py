@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import Annotated, Final
 
 import typer
-from google.protobuf import json_format
 
 from authz._gen.authz.control.v1 import operators_pb2 as pb
 from authz.cli import VARIABLES, group
 from authz.cli.control_client import ControlOption, connect
 from authz.cli.duration import span
+from authz.cli.messages import as_json, instant
 from authz.cli.output import Output, OutputOption, document, line, pairs
 from authz.cli.state import StateOption
 from authz.errors import ConfigError
-
-if TYPE_CHECKING:
-    from google.protobuf.message import Message
 
 ROLES: Final = {
     "viewer": pb.ROLE_VIEWER,
@@ -72,7 +68,7 @@ def add(
         request.expires_in.FromTimedelta(span(expires))
     made = connect(control, state).call("Operators/CreateOperator", request, pb.CreateOperatorResponse)
     if output is Output.JSON:
-        document(_json(made))
+        document(as_json(made))
         return
     pairs(_row(made.operator))
     if made.credential:
@@ -86,7 +82,7 @@ def list_(control: ControlOption = None, state: StateOption = None, output: Outp
         "Operators/ListOperators", pb.ListOperatorsRequest(), pb.ListOperatorsResponse
     )
     if output is Output.JSON:
-        document([_json(each) for each in answer.operators])
+        document([as_json(each) for each in answer.operators])
         return
     for each in answer.operators:
         line("  ".join(filter(None, _row(each).values())))
@@ -103,14 +99,14 @@ def remove(
     """Refuse an operator from now on."""
     request = pb.DeleteOperatorRequest(id=operator, reason=reason)
     removed = connect(control, state).call("Operators/DeleteOperator", request, pb.Operator)
-    document(_json(removed)) if output is Output.JSON else line(f"{removed.id} is refused from now on")
+    document(as_json(removed)) if output is Output.JSON else line(f"{removed.id} is refused from now on")
 
 
 @operators.command("whoami", context_settings=VARIABLES)
 def whoami(control: ControlOption = None, state: StateOption = None, output: OutputOption = Output.TABLE) -> None:
     """Say who you are to the control plane, and what you may do."""
     me = connect(control, state).call("Operators/WhoAmI", pb.WhoAmIRequest(), pb.Operator)
-    document(_json(me)) if output is Output.JSON else pairs(_row(me))
+    document(as_json(me)) if output is Output.JSON else pairs(_row(me))
 
 
 @operators.command("actions", context_settings=VARIABLES)
@@ -125,11 +121,11 @@ def actions(
     request = pb.ListActionsRequest(tenant=tenant, page_size=limit)
     answer = connect(control, state).call("Operators/ListActions", request, pb.ListActionsResponse)
     if output is Output.JSON:
-        document([_json(each) for each in answer.actions])
+        document([as_json(each) for each in answer.actions])
         return
     for each in answer.actions:
-        at = datetime.fromtimestamp(each.at.ToSeconds(), UTC).isoformat()
-        line("  ".join((at, each.operator or "-", each.method, each.tenant or "-", each.outcome, each.subject)))
+        words = (instant(each.at), each.operator or "-", each.method, each.tenant or "-", each.outcome, each.subject)
+        line("  ".join(words))
 
 
 def _grant(text: str) -> pb.Grant:
@@ -146,15 +142,10 @@ def _row(operator: pb.Operator) -> dict[str, str]:
         "credential": "a credential",
         None: "",
     }
-    ends = datetime.fromtimestamp(operator.expires_at.ToSeconds(), UTC).isoformat()
     return {
         "id": operator.id,
         "grants": " ".join(f"{_WORDS[each.role]}:{each.tenant}" for each in operator.grants),
         "known by": known_by[operator.WhichOneof("identity")],
-        "expires": ends if operator.HasField("expires_at") else "",
+        "expires": instant(operator.expires_at) if operator.HasField("expires_at") else "",
         "automatic": "automatic" if operator.automatic else "",
     }
-
-
-def _json(message: Message) -> dict[str, Any]:
-    return json_format.MessageToDict(message, preserving_proto_field_name=True)

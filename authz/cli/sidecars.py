@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import Annotated, Final
 
 import typer
-from google.protobuf import json_format
 
 from authz._gen.authz.control.v1 import sidecars_pb2 as pb
 from authz.cli import VARIABLES, group
 from authz.cli.control_client import ControlOption, connect
 from authz.cli.duration import span
+from authz.cli.messages import as_json, instant
 from authz.cli.output import Output, OutputOption, document, line
 from authz.cli.state import StateOption
 from authz.errors import ConfigError
-
-if TYPE_CHECKING:
-    from google.protobuf.message import Message
-    from google.protobuf.timestamp_pb2 import Timestamp
 
 EXAMPLES = """
 Examples:
@@ -51,7 +46,7 @@ def invite(
     request = pb.InviteSidecarRequest(tenants=tenant or (), name=name)
     request.expires_in.FromTimedelta(span(expires))
     answer = connect(control, state).call("Sidecars/InviteSidecar", request, pb.InviteSidecarResponse)
-    document(_json(answer)) if output is Output.JSON else line(answer.token)
+    document(as_json(answer)) if output is Output.JSON else line(answer.token)
 
 
 @sidecars.command("list", context_settings=VARIABLES)
@@ -65,11 +60,11 @@ def list_(
     request = pb.ListSidecarsRequest(tenant=tenant)
     answer = connect(control, state).call("Sidecars/ListSidecars", request, pb.ListSidecarsResponse)
     if output is Output.JSON:
-        document([_json(each) for each in answer.sidecars])
+        document([as_json(each) for each in answer.sidecars])
         return
     for each in answer.sidecars:
         applied = " ".join(f"{at.stream or 'platform'}:{at.epoch}-{at.sequence}" for at in each.applied)
-        heard = f"heard {_instant(each.last_report_at)}" if each.HasField("last_report_at") else "never heard"
+        heard = f"heard {instant(each.last_report_at)}" if each.HasField("last_report_at") else "never heard"
         line("  ".join(filter(None, (each.id, ",".join(each.tenants) or "every tenant", heard, applied))))
 
 
@@ -84,12 +79,4 @@ def remove(
     """Refuse a sidecar from now on: its certificate, and its account at Redis."""
     request = pb.RemoveSidecarRequest(id=sidecar, reason=reason)
     removed = connect(control, state).call("Sidecars/RemoveSidecar", request, pb.Sidecar)
-    document(_json(removed)) if output is Output.JSON else line(f"{removed.id} is refused from now on")
-
-
-def _instant(at: Timestamp) -> str:
-    return datetime.fromtimestamp(at.ToSeconds(), UTC).isoformat()
-
-
-def _json(message: Message) -> dict[str, Any]:
-    return json_format.MessageToDict(message, preserving_proto_field_name=True)
+    document(as_json(removed)) if output is Output.JSON else line(f"{removed.id} is refused from now on")

@@ -13,14 +13,13 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 from authz.control.refusals import Code, RefusedError
+from authz.model import PLATFORM
 from authz.reasons import CONTROL_FORBIDDEN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 ALL_TENANTS: Final = "*"
-PLATFORM: Final = ""
-"""As a tenant: what belongs to none of them. Only a grant for `*` reaches it."""
 
 
 class Permission(StrEnum):

@@ -31,10 +31,11 @@ from google.protobuf.message_factory import GetMessageClass
 
 from authz._gen.authz.control.v1 import agents_pb2, keys_pb2, kills_pb2, operators_pb2, sidecars_pb2
 from authz.control.actions_sql import BEGUN, DONE, Action
-from authz.control.callers import PLATFORM, STRANGER, Kind
+from authz.control.callers import STRANGER, Kind
 from authz.control.permissions import PACKAGE, rule_for
 from authz.control.refusals import Code, RefusedError
 from authz.errors import ConfigError, UnavailableError
+from authz.model import PLATFORM
 from authz.reasons import CONTROL_FORBIDDEN, CONTROL_METHOD, CONTROL_OVERLOAD, DATABASE_UNAVAILABLE, SYS_INTERNAL
 
 if TYPE_CHECKING:

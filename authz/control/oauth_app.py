@@ -18,7 +18,6 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from authz.control.actions_sql import DONE, Action
-from authz.control.callers import PLATFORM
 from authz.control.client_authentication import Shown
 from authz.control.http_server import CLIENT_CERTIFICATE
 from authz.encoding import encode_base64url
@@ -27,6 +26,7 @@ from authz.identity.oauth import metadata
 from authz.identity.oauth.clients import parse_client_id
 from authz.identity.oauth.refusals import OAuthError
 from authz.identity.oauth.requests import parameters
+from authz.model import PLATFORM
 from authz.reasons import SYS_INTERNAL
 
 if TYPE_CHECKING:

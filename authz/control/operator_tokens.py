@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from authz.encoding import numeric_date
 from authz.errors import ConfigError, InvalidRequestError
 from authz.identity import jws
 from authz.identity.tokens import MAX_TOKEN_BYTES, is_typ, require_signature
@@ -87,10 +88,10 @@ def _text(claims: JsonObject, name: str) -> str:
 
 
 def _instant(claims: JsonObject, name: str) -> float:
-    value = claims.get(name)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 2**53:
-        raise InvalidRequestError(TOKEN_CLAIMS, f"`{name}` is missing or malformed")
-    return float(value)
+    try:
+        return numeric_date(claims.get(name))
+    except ValueError:
+        raise InvalidRequestError(TOKEN_CLAIMS, f"`{name}` is missing or malformed") from None
 
 
 def _require_times(claims: JsonObject, now_s: float) -> None:

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any, Final
 from authz._gen.authz.control.v1 import operators_pb2 as pb
 from authz.control.actions_sql import MAX_PAGE
 from authz.control.authentication import CREDENTIAL_PREFIX, credential_sha256
-from authz.control.callers import ALL_TENANTS, PLATFORM, Grant, Role
+from authz.control.callers import ALL_TENANTS, Grant, Role
 from authz.control.operators_sql import Operator
 from authz.control.refusals import Code, RefusedError
 from authz.enrolment.names import SIDECAR_PREFIX
+from authz.model import PLATFORM
 from authz.reasons import CONTROL_REQUEST
 
 if TYPE_CHECKING:

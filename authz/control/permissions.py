@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from authz._gen.authz.control.v1.agents_pb2 import LIFECYCLE_RETIRED
-from authz.control.callers import PLATFORM, Kind, Permission
+from authz.control.callers import Kind, Permission
+from authz.model import PLATFORM
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

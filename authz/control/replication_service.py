@@ -11,9 +11,10 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from authz._gen.authz.control.v1 import sidecars_pb2 as pb
-from authz.control.callers import ALL_TENANTS, PLATFORM
+from authz.control.callers import ALL_TENANTS
 from authz.control.refusals import Code, RefusedError
 from authz.errors import InvalidRequestError
+from authz.model import PLATFORM
 from authz.revocation.refill import Refill
 from authz.revocation.reports_sql import Applied
 from authz.revocation.snapshots import Snapshots

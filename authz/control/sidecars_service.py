@@ -10,8 +10,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from authz._gen.authz.control.v1 import sidecars_pb2 as pb
-from authz.control.callers import PLATFORM
 from authz.control.refusals import Code, RefusedError
+from authz.model import PLATFORM
 from authz.reasons import CONTROL_REQUEST
 
 if TYPE_CHECKING:

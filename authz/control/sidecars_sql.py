@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import BigInteger, Column, Table, Text, and_, insert, select, update
 
-from authz.control.callers import PLATFORM
 from authz.database import METADATA
+from authz.model import PLATFORM
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from authz.errors import InvalidRequestError
-from authz.model import Autonomy, Effect, Kind, Lifecycle, Mode, Risk
+from authz.model import MEMORY_WRITE, Autonomy, Effect, Kind, Lifecycle, Mode, Risk
 from authz.reasons import (
     AGENT_PAUSED,
     AGENT_RETIRED,
@@ -24,8 +24,6 @@ from authz.reasons import (
 if TYPE_CHECKING:
     from authz.model import AgentFacts, Tool, ToolCall, Verdict
 
-MEMORY_WRITE: Final = "memory_write"
-"""The capability of tools that write what an agent will read back as its memory."""
 _REFUSED: Final = {Lifecycle.PAUSED: AGENT_PAUSED, Lifecycle.RETIRED: AGENT_RETIRED}
 
 

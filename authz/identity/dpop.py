@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from authz.encoding import is_sha256
+from authz.encoding import is_sha256, numeric_date
 from authz.identity import jwks, jws
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 TYP: Final = "dpop+jwt"
 MAX_BYTES: Final = 8 * 1024
 MAX_JTI: Final = 256
-_MAX_INSTANT: Final = 2**53
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 
@@ -73,7 +72,7 @@ def parse(text: str) -> Proof:
         jti=_text(claims, "jti"),
         method=_text(claims, "htm"),
         uri=target(_text(claims, "htu")),
-        issued_at=_instant(claims),
+        issued_at=numeric_date(claims.get("iat")),
         token_sha256=token_sha256,
         key=key,
         signed=parsed.signed,
@@ -111,10 +110,3 @@ def _text(claims: JsonObject, claim: str) -> str:
     if claim == "jti" and len(value) > MAX_JTI:
         raise ValueError("`jti` is over 256 characters")
     return value
-
-
-def _instant(claims: JsonObject) -> float:
-    value = claims.get("iat")
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _MAX_INSTANT:
-        raise ValueError("`iat` is missing or not a number")
-    return float(value)

@@ -20,12 +20,13 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
 from authz.errors import EntryError
+from authz.model import PLATFORM
 from authz.reasons import KILL_EPOCH_REGRESS, KILL_FORGED, KILL_JOURNAL, KILL_UNREADABLE
 from authz.revocation import entries, freshness, journal
 from authz.revocation.entries import Batch, Heartbeat, KillEntry, Snapshot
 from authz.revocation.freshness import Freshness, LedgerTime
 from authz.revocation.journal import Journal, folder_of
-from authz.revocation.replica import PLATFORM, Place, Replica
+from authz.revocation.replica import Place, Replica
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

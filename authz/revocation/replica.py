@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from authz.errors import UnavailableError
-from authz.model import Word
+from authz.model import MEMORY_WRITE, PLATFORM, Word
 from authz.reasons import KILL_TENANT
 from authz.revocation import entries
 from authz.revocation.kills import Kill
@@ -25,11 +25,6 @@ if TYPE_CHECKING:
 
     from authz.model import AgentFacts, Principal, ToolCall
     from authz.revocation.entries import Batch, Heartbeat, Snapshot
-
-PLATFORM: Final = ""
-"""The stream of kills that cover every tenant."""
-MEMORY_WRITE: Final = "memory_write"
-"""The capability of the tools that a kill of kind `memory-writes` stops."""
 
 
 class Place(Word):

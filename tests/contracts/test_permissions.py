@@ -9,12 +9,13 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from authz._gen.authz.control.v1 import sidecars_pb2
-from authz.control.callers import PERMISSIONS, PLATFORM, Grant, Kind, Permission, Role
+from authz.control.callers import PERMISSIONS, Grant, Kind, Permission, Role
 from authz.control.dispatcher import FILES
 from authz.control.http_app import http_app
 from authz.control.permissions import METHODS, PACKAGE, PATHS, rule_for
 from authz.database import Database, migrate
 from authz.errors import ConfigError
+from authz.model import PLATFORM
 from tests.control import request_class, running
 
 if TYPE_CHECKING:

@@ -166,6 +166,22 @@ def test_a_kill_of_memory_writes_says_so_and_a_kill_of_another_capability_is_a_k
     assert outcome(bench) == ("REVOKED", Status.REVOKED)
 
 
+@pytest.mark.parametrize("stop", ["kill", "pause"])
+def test_a_tool_with_a_stopped_capability_is_not_listed(stop: str) -> None:
+    bench = registered(named("memory_write"), memory_writes_paused=stop == "pause")
+    if stop == "kill":
+        bench.kills.kill_capability("memory_write", MEMORY_WRITES)
+    listing = replace(CALL, kind=Kind.LIST, tool=replace(TOOL, name="", method="tools/list"))
+    bench.front.what = listing
+    bench.policies.query.answer = {"effect": "allow"}
+    exchange = decide(bench, BEHIND_EXT_PROC).exchange
+    assert exchange is not None
+    assert bench.pdp().visible(exchange, "search")
+    bench.policies.query.answer = named("memory_write")
+    with pytest.raises(InvalidRequestError, match="MEMORY_WRITES_PAUSED"):
+        bench.pdp().visible(exchange, "remember")
+
+
 def test_a_kill_reaches_a_capability_that_the_policy_names_for_a_flagged_or_unregistered_call() -> None:
     bench = registered({**named("mail", effect="deny"), "mode": "flag"})
     bench.kills.registry.clear()

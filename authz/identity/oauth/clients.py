@@ -14,7 +14,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, unquote
 
-from authz.encoding import decode_json_object
+from authz.encoding import decode_json_object, numeric_date
 from authz.errors import InvalidRequestError
 from authz.identity import jose, jwks, jws
 from authz.identity.oauth.refusals import invalid_client, invalid_request
@@ -160,7 +160,7 @@ def _signer(agent: Agent, parsed: Jws) -> Credential:
 
 
 def _instant(claims: JsonObject, name: str, absent: float | None = None) -> float:
-    value = claims.get(name, absent)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 2**53:
-        raise invalid_client("CLIENT_ASSERTION_TIME")
-    return float(value)
+    try:
+        return numeric_date(claims.get(name, absent))
+    except ValueError:
+        raise invalid_client("CLIENT_ASSERTION_TIME") from None

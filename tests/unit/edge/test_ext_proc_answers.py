@@ -48,6 +48,17 @@ def test_a_tool_that_cannot_be_judged_is_hidden() -> None:
     assert names_in(shown(*desk.respond(desk.open("duplex"), JSON, listing("read", "odd")))) == ["read"]
 
 
+def test_a_list_shows_no_tool_that_a_kill_stops_and_records_what_it_hid() -> None:
+    writing = {"effect": "allow", "tags": {"capabilities": ["memory_write"]}}
+    listed = listing("read", "remember")
+    desk = Desk(kind=Kind.LIST, read={"effect": "allow"}, remember=writing)
+    assert names_in(shown(*desk.respond(desk.open("duplex"), JSON, listed))) == ["read", "remember"]
+    desk = Desk(kind=Kind.LIST, read={"effect": "allow"}, remember=writing)
+    desk.bench.kills.kill_capability("memory_write")
+    assert names_in(shown(*desk.respond(desk.open("duplex"), JSON, listed))) == ["read"]
+    assert (desk.records[-1].phase, desk.records[-1].hidden) == (Phase.LIST, ("remember",))
+
+
 def test_a_list_in_an_event_stream_is_filtered_too() -> None:
     desk = Desk(kind=Kind.LIST, read={"effect": "allow"})
     event = b"event: message\ndata: " + listing("read", "delete") + b"\n\n"
