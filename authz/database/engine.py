@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import logging
 import os
+import sqlite3
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -37,13 +39,13 @@ if TYPE_CHECKING:
 log: Final = logging.getLogger(__name__)
 BUSY_S: Final = 5.0
 CONNECT_S: Final = 5
+_BUSY_PAUSE_S: Final = 0.01
 STATEMENT_S: Final = 30.0
 """Longest statement on PostgreSQL."""
 CONNECTIONS: Final = 16
 """Open connections of one instance."""
 _WRITES: Final = {"authz_writes": True}
 _PRAGMAS: Final = (
-    "journal_mode = WAL",
     "synchronous = FULL",
     "foreign_keys = ON",
     "recursive_triggers = ON",  # or INSERT OR REPLACE would pass by the triggers of append-only tables
@@ -152,6 +154,7 @@ def _sqlite(url: URL, busy_s: float) -> Engine:
     @event.listens_for(engine, "connect")
     def _prepare(connection: Any, _record: object) -> None:  # noqa: ANN401 - the driver's own
         connection.isolation_level = None  # the driver would begin and commit at will
+        _use_wal(connection, busy_s)
         for pragma in _PRAGMAS:
             connection.execute(f"PRAGMA {pragma}")
 
@@ -162,6 +165,20 @@ def _sqlite(url: URL, busy_s: float) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     return engine
+
+
+def _use_wal(connection: sqlite3.Connection, busy_s: float) -> None:
+    """Write ahead. SQLite waits for no lock in this one step, so instances that start at once wait here."""
+    until = time.monotonic() + busy_s
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() >= until:
+                raise
+            time.sleep(_BUSY_PAUSE_S)
+        else:
+            return
 
 
 def _postgresql(url: URL, busy_s: float) -> Engine:
