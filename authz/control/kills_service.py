@@ -20,9 +20,10 @@ from sqlalchemy.exc import IntegrityError
 from authz import reasons
 from authz._gen.authz.control.v1 import kills_pb2 as pb
 from authz.control import kill_messages
-from authz.control.callers import PLATFORM, Permission
+from authz.control.callers import Permission
 from authz.control.refusals import Code, RefusedError
 from authz.errors import InvalidRequestError
+from authz.model import PLATFORM
 from authz.reasons import CONTROL_REQUEST
 from authz.revocation import publication_sql
 from authz.revocation.guard import KillRecord, KillState, Signer
