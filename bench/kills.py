@@ -27,7 +27,7 @@ from authz.edge.ext_authz import ExtAuthz
 from authz.edge.reply import Replies
 from authz.model import Principal, Protocol, Tool, ToolCall
 from authz.pdp import PolicyDecisionPoint
-from authz.revocation import entries, scopes
+from authz.revocation import entries, scopes, standing
 from authz.revocation.entries import Batch, Heartbeat, KillEntry, Snapshot
 from authz.revocation.follower import Follower
 from authz.wiring import Sidecar
@@ -73,7 +73,7 @@ class Ledger:
 
     def snapshot(self, size: int) -> tuple[Signed, bytes]:
         """So many kills at once."""
-        content = b"".join(entries.encode_entry(self.kill()) for _ in range(size))
+        content = b"".join(standing.encode(self.kill()) for _ in range(size))
         description = Snapshot(
             stream=self.stream,
             epoch=1,

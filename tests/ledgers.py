@@ -12,6 +12,7 @@ from authz.revocation.guard import Guard, KillRecord, Signer
 from authz.revocation.kills_sql import KillBook, Quota
 from authz.revocation.ledger_sql import Ledger
 from authz.revocation.scopes import Scope, ScopeKind
+from authz.revocation.standing import Kills, decode
 from authz.revocation.stream_keys_sql import StreamKeys
 from authz.sealing import KeyEncryptionKey
 
@@ -26,6 +27,17 @@ PROGRAM = Signer(operator="detector", is_automatic=True)
 REASON = "exfiltration seen in incident 7"
 AGENT = Scope(ScopeKind.AGENT, "acme", "billing")
 TENANT = Scope(ScopeKind.TENANT, "acme")
+
+
+def read_content(content: bytes, stream: str) -> dict[str, object]:
+    """What a snapshot holds: of a kill that came in columns its value, else the entry, by id or agent."""
+    found: dict[str, object] = {}
+    for part in decode(content, stream):
+        if isinstance(part, Kills):
+            found |= dict(zip(part.ids, part.values, strict=True))
+        else:
+            found |= {getattr(entry, "id", "agent"): entry for entry in part}
+    return found
 
 
 def read_lines(content: bytes, stream: str) -> list[Entry]:
@@ -56,10 +68,10 @@ class LedgerDesk:
             lines = self.ledger.lines(connection, stream, after, limit=1_000_000)
         return read_lines(b"".join(line.document for line in lines), stream)
 
-    def standing(self, stream: str) -> list[Entry]:
+    def standing(self, stream: str) -> dict[str, object]:
         with self.database.read() as connection:
-            parts = list(self.ledger.standing(connection, stream))
-        return [entry for part in parts for entry in read_lines(b"".join(part), stream)]
+            content = b"".join(line for part in self.ledger.standing(connection, stream) for line in part)
+        return read_content(content, stream)
 
     def kill(
         self, scope: Scope = AGENT, signer: Signer = ANNA, repeat: Repeat | None = None, **fields: Any

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from authz._gen.authz.control.v1 import sidecars_pb2 as pb
 from authz.clock import SystemClock
-from authz.revocation import entries, redis_streams, scopes
+from authz.revocation import entries, redis_streams, scopes, standing
 from authz.revocation.entries import Batch, EpochEntry, Heartbeat, KillEntry, LiftEntry, Snapshot
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class SignedLedger:
         latest: dict[str, Entry] = {}
         for entry in self.entries:
             latest[entry.id if isinstance(entry, KillEntry | LiftEntry) else f"#{entry.sequence}"] = entry
-        content = b"".join(entries.encode_entry(entry) for entry in latest.values())
+        content = b"".join(standing.encode(entry) for entry in latest.values())
         description = Snapshot(
             stream=self.stream,
             epoch=self.epoch,

@@ -13,9 +13,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from hashlib import sha256
-from itertools import chain
-from operator import itemgetter
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import orjson
 from cryptography.exceptions import InvalidSignature
@@ -24,10 +22,15 @@ from authz.encoding import decode_json_object, encode_base64url
 from authz.errors import EntryError, InvalidRequestError
 from authz.model import AgentFacts, Autonomy, Lifecycle
 from authz.reasons import KILL_FORGED, KILL_UNREADABLE
-from authz.revocation.scopes import MAX_IDENTIFIER_BYTES, MAX_TOOL_BYTES, Scope, ScopeKind, require_identifier
+from authz.revocation.scopes import (
+    MAX_TOOL_BYTES,
+    Scope,
+    ScopeKind,
+    require_identifier,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping
 
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
@@ -42,12 +45,11 @@ MAX_BODY_BYTES: Final = 1 << 20
 """Of one signed message."""
 MAX_CEILING: Final = 256
 """Tools that one agent's ceiling names."""
+MAX_COUNT: Final = (1 << 53) - 1
+MAX_NS: Final = (1 << 63) - 1
 
-_MAX_COUNT: Final = (1 << 53) - 1
-_MAX_NS: Final = (1 << 63) - 1
 _ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _CODE: Final = re.compile(r"[A-Za-z0-9_.-]{0,64}")
-_CHUNK_BYTES: Final = 1 << 16  # what is made of it is gone again before the garbage collector looks
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 
 
@@ -221,7 +223,7 @@ def decode(body: bytes, stream: str) -> Message:
     _count(document, "v", VERSION, VERSION)
     if document["stream"] != stream:
         raise _forged("a message was signed for another stream")
-    epoch, at_ns = _count(document, "epoch", 1), _count(document, "at_ns", 0, _MAX_NS)
+    epoch, at_ns = _count(document, "epoch", 1), _count(document, "at_ns", 0, MAX_NS)
     if kind == "batch":
         return _batch(document, stream, epoch, at_ns)
     sequence = _count(document, "sequence")
@@ -240,41 +242,8 @@ def decode(body: bytes, stream: str) -> Message:
 
 
 def encode_entry(entry: Entry) -> bytes:
-    """One line of a snapshot's content."""
+    """The entry by itself, on a line."""
     return orjson.dumps(_document(entry), option=orjson.OPT_APPEND_NEWLINE)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Kills:
-    """Many kills of different ids, column by column: making an object of each would take most of a start's time."""
-
-    ids: Sequence[str]
-    versions: Sequence[int]
-    kinds: Sequence[ScopeKind]
-    values: Sequence[str]
-    expiries: Sequence[int]
-
-
-def decode_content(content: bytes, stream: str) -> Iterator[Kills | list[Entry]]:
-    """The entries of a snapshot's content, whose digest the caller has checked: kills by thousands, others one by one.
-
-    A snapshot names each kill and each agent once, so the order does not matter.
-
-    Raises:
-        EntryError: KILL_UNREADABLE, while it is read.
-    """
-    start = 0
-    while start < len(content):
-        end = content.rfind(b"\n", start, start + _CHUNK_BYTES) + 1
-        end = end or content.find(b"\n", start, start + MAX_BODY_BYTES) + 1
-        if end <= start + 1:
-            raise _unreadable("a snapshot holds a line without an end, or one over its size limit")
-        try:
-            documents = orjson.loads(b"[" + content[start : end - 1].replace(b"\n", b",") + b"]")
-        except orjson.JSONDecodeError:
-            raise _unreadable("a snapshot holds a line that is not JSON") from None
-        yield from _parts(documents, stream)
-        start = end
 
 
 def entry_of(document: JsonValue, stream: str) -> Entry:
@@ -359,66 +328,6 @@ def _agent_document(entry: AgentEntry) -> JsonObject:
 
 
 _SCOPE_KINDS: Final = {kind.value: kind for kind in ScopeKind}
-# Kinds whose value has no form of its own, but for the digest of a token.
-_PLAIN_KINDS: Final = frozenset(_SCOPE_KINDS) - {"tool", "destination", "tenant", "global"}
-_PLAIN_COLUMNS: Final = itemgetter("seq", "id", "version", "kind", "value", "at_ns")
-_PLAIN_VALUE_LENGTH: Final = (
-    MAX_IDENTIFIER_BYTES // 4
-)  # of characters, each of which UTF-8 writes in four bytes at most
-
-
-def _parts(documents: list[JsonValue], stream: str) -> Iterator[Kills | list[Entry]]:
-    plain: list[JsonObject] = []
-    others: list[JsonValue] = []
-    for document in documents:
-        if isinstance(document, dict) and document.get("op") == "kill" and _has_members(document, _KILL, _KILL_OPTIONS):
-            plain.append(document)
-        else:
-            others.append(document)
-    kills = _columns(plain, stream) if plain and stream else None
-    if kills is None:
-        others = documents
-    else:
-        yield kills
-    yield [entry_of(document, stream) for document in others]
-
-
-def _columns(documents: list[dict[str, Any]], stream: str) -> Kills | None:
-    """What `_kill` says of each document, looked at by column; None where it must say it of each."""
-    sequences, ids, versions, kinds, values, times = zip(*map(_PLAIN_COLUMNS, documents), strict=True)
-    expiries = [document.get("expires_at_ns", 1) for document in documents]
-    codes = [document.get("reason_code", "") for document in documents]
-    is_plain = (
-        {*map(type, chain(ids, kinds, values, codes))} == {str}
-        and {*map(type, chain(sequences, versions, times, expiries))} == {int}
-        and _are_counts((*sequences, *versions), 1, _MAX_COUNT)
-        and _are_counts(times, 0, _MAX_NS)
-        and _are_counts(expiries, 1, _MAX_NS)
-        and len({*ids}) == len(ids)
-        and all(map(_ID.fullmatch, ids))
-        and all(map(_CODE.fullmatch, codes))
-        and {*kinds} <= _PLAIN_KINDS
-        and _are_plain_values(values)
-        and all(_DIGEST.fullmatch(value) for kind, value in zip(kinds, values, strict=True) if kind == "token")
-    )
-    if not is_plain:
-        return None
-    Scope(ScopeKind.TENANT, stream)  # the tenant itself is one
-    return Kills(
-        ids=ids,
-        versions=versions,
-        kinds=[_SCOPE_KINDS[kind] for kind in kinds],
-        values=values,
-        expiries=[document.get("expires_at_ns", 0) for document in documents],
-    )
-
-
-def _are_counts(column: Sequence[int], least: int, most: int) -> bool:
-    return least <= min(column) and max(column) <= most
-
-
-def _are_plain_values(column: Sequence[str]) -> bool:
-    return all(column) and "".join(column).isprintable() and max(map(len, column)) <= _PLAIN_VALUE_LENGTH
 
 
 def _batch(document: JsonObject, stream: str, epoch: int, at_ns: int) -> Batch:
@@ -441,14 +350,14 @@ def _entry(document: JsonObject, stream: str) -> Entry:
             sequence=_count(document, "seq", 1),
             id=_text(document, "id", _ID),
             version=_count(document, "version", 1),
-            at_ns=_count(document, "at_ns", 0, _MAX_NS),
+            at_ns=_count(document, "at_ns", 0, MAX_NS),
         )
     if operation == "agent":
         return _agent(document)
     _require_members(document, _EPOCH)
     if operation != "epoch":
         raise _unreadable("an unknown `op`")
-    return EpochEntry(sequence=_count(document, "seq", 1), at_ns=_count(document, "at_ns", 0, _MAX_NS))
+    return EpochEntry(sequence=_count(document, "seq", 1), at_ns=_count(document, "at_ns", 0, MAX_NS))
 
 
 def _kill(document: JsonObject, stream: str) -> KillEntry:
@@ -461,8 +370,8 @@ def _kill(document: JsonObject, stream: str) -> KillEntry:
         id=_text(document, "id", _ID),
         version=_count(document, "version", 1),
         scope=Scope(_SCOPE_KINDS[kind], stream, value),
-        at_ns=_count(document, "at_ns", 0, _MAX_NS),
-        expires_at_ns=_count(document, "expires_at_ns", 1, _MAX_NS) if "expires_at_ns" in document else 0,
+        at_ns=_count(document, "at_ns", 0, MAX_NS),
+        expires_at_ns=_count(document, "expires_at_ns", 1, MAX_NS) if "expires_at_ns" in document else 0,
         reason_code=_text(document, "reason_code", _CODE) if "reason_code" in document else "",
     )
 
@@ -520,7 +429,7 @@ def _has_members(document: JsonObject, required: frozenset[str], optional: froze
     return keys == required if len(keys) == len(required) else keys - optional == required
 
 
-def _count(document: JsonObject, key: str, least: int = 0, most: int = _MAX_COUNT) -> int:
+def _count(document: JsonObject, key: str, least: int = 0, most: int = MAX_COUNT) -> int:
     value = document[key]
     if type(value) is not int or not least <= value <= most:  # True is an int, and no count
         raise _unreadable(f"`{key}` is not a count")

@@ -19,6 +19,7 @@ from sqlalchemy import BigInteger, Column, LargeBinary, Table, Text, insert, sel
 from sqlalchemy.dialects import postgresql, sqlite
 
 from authz.database import METADATA
+from authz.revocation import standing
 from authz.revocation.entries import AgentEntry, EpochEntry, KillEntry, LiftEntry, encode_entry
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class Head:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """One entry as it was written: the line of a snapshot that `entries.encode_entry` makes."""
+    """One entry as it was written: the JSON object that `entries.encode_entry` makes."""
 
     sequence: int
     epoch: int
@@ -106,13 +107,18 @@ class Ledger:
         now_ns = self._database.now_ns(connection)
         first = head.sequence - len(entries) + 1
         numbered = [replace(entry, sequence=first + place) for place, entry in enumerate(entries)]
-        documents = [encode_entry(entry) for entry in numbered]
         rows = [
-            {"stream": stream, "sequence": entry.sequence, "epoch": head.epoch, "at_ns": now_ns, "document": document}
-            for entry, document in zip(numbered, documents, strict=True)
+            {
+                "stream": stream,
+                "sequence": entry.sequence,
+                "epoch": head.epoch,
+                "at_ns": now_ns,
+                "document": encode_entry(entry),
+            }
+            for entry in numbered
         ]
         connection.execute(insert(ENTRIES), rows)
-        self._stand(connection, stream, zip(numbered, documents, strict=True))
+        self._stand(connection, stream, numbered)
         return head
 
     def new_epoch(self, connection: Connection, stream: str, *, above: int = 0) -> Head:
@@ -194,23 +200,23 @@ class Ledger:
             row = connection.execute(moved).one()
         return Head(stream=stream, epoch=row.epoch, sequence=row.sequence)
 
-    def _stand(self, connection: Connection, stream: str, written: Iterable[tuple[Entry, bytes]]) -> None:
+    def _stand(self, connection: Connection, stream: str, written: Iterable[Entry]) -> None:
         """The last entry of each subject is what stands of it."""
-        last = {}
-        for entry, document in written:
-            if subject := _subject(entry):
-                values = {
-                    "stream": stream,
-                    "subject": subject,
-                    "keep_until_ns": _keep_until(entry),
-                    "document": document,
-                }
-                last[subject] = values
-        if last:
+        last = {subject: entry for entry in written if (subject := _subject(entry))}
+        rows = [
+            {
+                "stream": stream,
+                "subject": subject,
+                "keep_until_ns": _keep_until(entry),
+                "document": standing.encode(entry),
+            }
+            for subject, entry in last.items()
+        ]
+        if rows:
             row = self._dialect.insert(STANDING)
             replaced = {"keep_until_ns": row.excluded.keep_until_ns, "document": row.excluded.document}
             kept = row.on_conflict_do_update(index_elements=["stream", "subject"], set_=replaced)
-            connection.execute(kept, list(last.values()))
+            connection.execute(kept, rows)
 
 
 _HEADS: Final = select(HEADS)

@@ -12,12 +12,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from authz.errors import UnavailableError
+from authz.errors import EntryError, UnavailableError
 from authz.model import MEMORY_WRITE, PLATFORM, Word
-from authz.reasons import KILL_TENANT
-from authz.revocation import entries
+from authz.reasons import KILL_TENANT, KILL_UNREADABLE
+from authz.revocation import standing
+from authz.revocation.entries import KillEntry, LiftEntry
 from authz.revocation.kills import Kill
 from authz.revocation.scopes import Scope, ScopeKind
+from authz.revocation.standing import Kills
 from authz.revocation.state import StreamState
 
 if TYPE_CHECKING:
@@ -105,12 +107,7 @@ class Replica:
         known = self._states[snapshot.stream]
         if (snapshot.epoch, snapshot.sequence) < (known.epoch, known.sequence):
             return Place.REGRESS
-        state = StreamState()
-        for part in entries.decode_content(content, snapshot.stream):
-            if isinstance(part, entries.Kills):
-                state.add(part)
-            else:
-                state.apply(part)
+        state = _read(content, snapshot.stream)
         state.epoch, state.sequence = snapshot.epoch, snapshot.sequence
         begins_anew = known.epoch not in (0, snapshot.epoch)
         state.inherit(known.in_force(snapshot.stream) if begins_anew else known.inherited)
@@ -168,6 +165,24 @@ class Replica:
             return None
         kill, kind, value = found
         return Kill(id=kill, scope=str(Scope(kind, stream, value)), kind=kind)
+
+
+def _read(content: bytes, stream: str) -> StreamState:
+    state = StreamState()
+    named, ids = 0, set[str]()
+    for part in standing.decode(content, stream):
+        if isinstance(part, Kills):
+            state.add(part)
+            named += len(part.ids)
+            ids.update(part.ids)
+        else:
+            state.apply(part)
+            kills = [entry.id for entry in part if isinstance(entry, KillEntry | LiftEntry)]
+            named += len(kills)
+            ids.update(kills)
+    if len(ids) != named:
+        raise EntryError(KILL_UNREADABLE, "a snapshot names a kill twice")
+    return state
 
 
 _EVERYTHING: Final = (ScopeKind.GLOBAL, "")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from authz.destination import Destination
 from authz.errors import EntryError, UnavailableError
 from authz.model import AgentFacts, Autonomy, Lifecycle, Principal, Protocol, Tool, ToolCall
-from authz.revocation import entries, scopes
+from authz.revocation import scopes, standing
 from authz.revocation.entries import AgentEntry, Batch, EpochEntry, Heartbeat, KillEntry, LiftEntry, Snapshot
 from authz.revocation.replica import Place, Replica
 from authz.revocation.scopes import ScopeKind
@@ -91,7 +91,7 @@ class Ledger:
         latest: dict[str, Entry] = {}
         for entry in self.entries:
             latest[entry.id if isinstance(entry, KillEntry | LiftEntry) else str(entry.sequence)] = entry
-        lines = [entries.encode_entry(entry) for entry in (latest.values() if kept is None else kept)]
+        lines = [standing.encode(entry) for entry in (latest.values() if kept is None else kept)]
         content = b"".join(lines)
         description = Snapshot(
             stream=self.stream,
@@ -327,7 +327,9 @@ def test_a_snapshot_that_cannot_be_read_changes_nothing() -> None:
     ledger.kill(scopes.parse("agent", "agent-1", "acme"))
     following = replica(ledger)
     description, content = ledger.snapshot()
-    for broken in (content + b'{"op":"kill"}\n', content[:-1]):
+    twice = content + content.replace(b'"agent"', b'"session"')
+    lifted = content + standing.encode(LiftEntry(sequence=1, id="k1", version=2, at_ns=0))
+    for broken in (content + b'{"op":"kill"}\n', content[:-1], content + content, twice, lifted):
         with pytest.raises(EntryError, match="KILL_UNREADABLE"):
             following.restore(description, broken)
     assert (hits(following), following.position("acme")) == ("k1", (1, 1))
