@@ -11,6 +11,7 @@ bring messages; readers take none. Trusts the keys that the control plane gave o
 
 from __future__ import annotations
 
+import gc
 import logging
 import math
 import threading
@@ -372,6 +373,7 @@ class Follower:
             return False
         if place is Place.REGRESS:
             self._alarm_regress(stream)
+        gc.freeze()  # no collection is to walk a million kills while a decision waits
         return place is Place.NEXT
 
     def _recall(self, stream: _Stream) -> None:
