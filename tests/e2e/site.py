@@ -201,6 +201,8 @@ class Site:
     redis_of_far: FaultyLink
     control_of_far: FaultyLink
     sidecars: dict[str, Sidecar] = field(default_factory=dict)
+    kills: dict[str, str] = field(default_factory=dict)
+    """The kill of each agent."""
 
     @property
     def near(self) -> Sidecar:
@@ -229,6 +231,7 @@ class Site:
         if expires_s:
             request.expires_in.CopyFrom(Duration(seconds=expires_s))
         receipt: kills_pb2.KillReceipt = self.call("Kills/CreateKill", request, kills_pb2.KillReceipt)
+        self.kills[agent] = receipt.kill.id
         return receipt
 
     def lift(self, kill: str) -> None:
@@ -282,13 +285,13 @@ def site(folder: Path, redis: RedisServer) -> Iterator[Site]:
         return str(made.redis.socket)
 
     def to_control() -> str:
-        return str(json.loads((state / "control.json").read_text())["sidecars"])
+        return str(json.loads((state / "control.json").read_text())["replication"])
 
     links: dict[str, Any] = {
         name: FaultyLink(to_redis if name.startswith("redis") else to_control)
         for name in ("redis_of_control", "redis_of_near", "control_of_near", "redis_of_far", "control_of_far")
     }
-    listeners = [word for name in ("grpc", "http", "sidecars") for word in (f"--{name}", "127.0.0.1:0")]
+    listeners = [word for name in ("grpc", "http", "replication") for word in (f"--{name}", "127.0.0.1:0")]
     command = ["control", "--state", str(state), "--output", "json", *listeners]
     command += ["--redis", f"redis://{links['redis_of_control'].address}"]
     made = Site(folder, redis, open_issuer(folder / "issuer"), Program(command, state), **links)

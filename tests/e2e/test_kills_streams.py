@@ -7,18 +7,20 @@ import queue
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import httpx2 as httpx
 import pytest
 
+from authz._gen.authz.control.v1 import kills_pb2
+from authz.cli.control_client import connect
 from tests.e2e.clients.agents import mcp_server
-from tests.e2e.stack import PATIENCE_S, ToolServer, eventually, respond_json, service, stream_events
+from tests.e2e.stack import PATIENCE_S, ToolServer, eventually, respond_json, service, stream_events, up
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from tests.e2e.stack import Service
 
@@ -132,6 +134,34 @@ def test_e12_a_kill_cuts_open_streams_of_its_scope_and_no_others(
     last = cut[-1]
     assert (last["phase"], last["status"], last["tenant"], last["agent"]) == ("result", "revoked", "acme", "agent")
     assert last["tool"]["name"] == "read"
+
+
+def test_e12_a_kill_of_the_control_plane_cuts_an_open_stream_behind_envoy(tmp_path: Path) -> None:
+    server, stop, policy = ToolServer(), threading.Event(), tmp_path / "unread.rego"
+    policy.write_text(UNREAD)
+
+    def respond(request: Any, received: Any) -> None:
+        stream_events(heartbeats(stop))(request, received)
+
+    server.respond = respond
+    try:
+        with up(tmp_path / "state", server.url, policy=policy) as running:
+            killed, spared = Stream(running.url, running.token("victim")), Stream(running.url, running.token("other"))
+            for stream in (killed, spared):
+                assert "progress" in stream.events.get(timeout=PATIENCE_S)
+            scope = kills_pb2.Scope(kind=kills_pb2.SCOPE_KIND_AGENT, tenant="acme", value="victim")
+            request = kills_pb2.CreateKillRequest(scope=scope, reason="sends invoices to strangers")
+            plane = connect(None, Path(running.ready["state"]))
+            plane.call("Kills/CreateKill", request, kills_pb2.KillReceipt)
+            acknowledged = time.monotonic()
+            killed.join()
+            assert killed.ended_at - acknowledged < CUT_S
+            assert killed.failure
+            assert not spared.ended_at
+            stop.set()
+    finally:
+        stop.set()
+        server.close()
 
 
 def test_e12_an_answer_to_a_call_that_was_killed_meanwhile_is_not_shown(
