@@ -182,3 +182,14 @@ def test_the_threat_model_names_tests_that_exist_for_each_attack(proofs: dict[st
         assert (attack, shown - set(proofs.get(attack, ()))) == (attack, set())
         assert bool(shown) == bool(proofs.get(attack)), f"{attack}: run `python -m tools.attacks`"
     assert re.findall(r"^\| ([A-K]\d+) ", table, flags=re.MULTILINE) == sorted(attacks.ATTACKS, key=attacks.order)
+
+
+def test_every_row_of_what_fails_names_a_test_that_exists() -> None:
+    page = ROOT / "docs" / "failure-behaviour.md"
+    rows = re.findall(r"^\| (?!what \|)([^|]+) \| [^|]+ \| ([^|]+) \|$", page.read_text(), flags=re.MULTILINE)
+    assert len(rows) == 20
+    for row, tests in rows:
+        named = re.findall(r"\[`(\w+)`\]\(\.\./([^)]+)\)", tests)
+        assert named, row
+        missing = [name for name, file in named if f"def {name}(" not in (ROOT / file).read_text()]
+        assert (row, missing) == (row, [])
