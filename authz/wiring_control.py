@@ -44,6 +44,7 @@ from authz.errors import ConfigError, UnavailableError
 from authz.identity.clock_guard import ClockGuard
 from authz.identity.jwks_source import open_jwks
 from authz.identity.tokens import TrustedIssuer
+from authz.model import PLATFORM
 from authz.revocation import publication_sql
 from authz.revocation.guard import Guard
 from authz.revocation.kills_sql import KillBook, Quota
@@ -58,6 +59,7 @@ from authz.telemetry import names
 from authz.telemetry.metrics import Reading
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from pathlib import Path
 
     import grpc
@@ -122,6 +124,7 @@ class ControlPlane:
         self._authorities = Authorities(self._database, self._sealer)
         self._sidecars = Sidecars(self._database)
         self._accounts = RedisAccounts(config.control.redis, self._sidecars.present) if config.control.redis else None
+        self._begin([PLATFORM, *(tenant for sidecar in self._sidecars.present() for tenant in sidecar.tenants)])
         self._members = self._membership()
         self._operators = Operators(self._database)
         self._actions = Actions(self._database, self._clock)
@@ -297,7 +300,15 @@ class ControlPlane:
             redis_url=control.sidecars_redis or without_credentials(control.redis),
             replication=lambda: control.replication_address or self._servers["replication"].address,
             random=secrets.token_bytes,
+            begin=self._begin,
         )
+
+    def _begin(self, streams: Collection[str]) -> None:
+        """Open streams of which nothing was said yet: one without a head has no heartbeat."""
+        if streams:
+            with self._database.write() as connection:
+                for stream in sorted({*streams}):
+                    self._ledger.open(connection, stream)
 
     def _operators_tls(self) -> grpc.ServerCredentials | None:
         tls = self._config.control.tls

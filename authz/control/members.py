@@ -28,7 +28,7 @@ from authz.errors import ConfigError
 from authz.reasons import CONTROL_REQUEST, ENROLMENT_REFUSED, SIDECAR_REMOVED, SIDECAR_UNKNOWN
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
     from datetime import timedelta
 
     from cryptography import x509
@@ -52,6 +52,7 @@ class Members:
         redis_url: what sidecars are told of Redis, without user and password.
         replication: HOST:PORT of the listener for sidecars.
         random: so many random bytes.
+        begin: opens the streams of these tenants, so that their sidecars have heartbeats before the first kill.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Members:
         redis_url: str,
         replication: Callable[[], str],
         random: Callable[[int], bytes],
+        begin: Callable[[Collection[str]], None],
     ) -> None:
         self._sidecars = sidecars
         self._authorities = authorities
@@ -70,6 +72,7 @@ class Members:
         self._redis_url = redis_url
         self._replication = replication
         self._random = random
+        self._begin = begin
 
     def invite(self, name: str, tenants: Sequence[str], life: timedelta) -> tuple[str, int]:
         """An enrolment token for these tenants, or with none for all; and when it ends, in nanoseconds.
@@ -111,6 +114,7 @@ class Members:
         )
         if sidecar is None:
             raise RefusedError(Code.PERMISSION_DENIED, ENROLMENT_REFUSED)
+        self._begin(sidecar.tenants)
         answer = self._certified(sidecar, key)
         if self._accounts is not None:
             self._accounts.follow()

@@ -181,8 +181,9 @@ class Publisher:
 
     def _publish(self, head: Head) -> None:
         epoch, sequence = self._published.get(head.stream, (0, 0))
-        if head.stream not in self._published or (head.epoch, head.sequence) <= (epoch, sequence):
-            return  # not looked at yet, or nothing new
+        is_new = head.sequence and (head.epoch, head.sequence) > (epoch, sequence)
+        if head.stream not in self._published or not is_new:
+            return  # not looked at yet, or nothing to say
         with self._database.read() as connection:
             # Of another epoch the numbers do not say what is missing: all that is recent is gone through.
             after = sequence if epoch in (0, head.epoch) else max(0, head.sequence - REPUBLISHED)

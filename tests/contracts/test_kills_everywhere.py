@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,8 @@ from google.protobuf.duration_pb2 import Duration
 
 from authz._gen.authz.control.v1 import kills_pb2 as pb
 from authz.model import Principal
+from authz.revocation.follower import SILENT_S
+from authz.revocation.freshness import FRESH_S
 from authz.revocation.scopes import token_digest
 from tests.contracts.test_following import following
 from tests.control_planes import control_plane
@@ -95,6 +98,27 @@ def test_a_kill_at_one_instance_is_confirmed_by_the_sidecars_of_another(
         for number, instance in enumerate([second, first, second, first]):
             receipt = kill(instance, pb.Scope(kind=pb.SCOPE_KIND_AGENT, tenant="acme", value=f"a{number}"))
             assert (len(receipt.confirmed), receipt.kill.sequence) == (1, number + 1)
+
+
+def test_a_tenant_without_any_kill_is_fresh_by_redis_alone_when_the_sidecars_control_plane_is_gone(
+    postgres_url: str, redis_server: RedisServer, tmp_path: Path
+) -> None:
+    key = tmp_path / "key-encryption.key"
+    key.write_bytes(b"k" * 32)
+    key.chmod(0o600)
+    shared: dict[str, Any] = {"database": postgres_url, "redis": redis_server.url, "key_encryption_key": key}
+    with ExitStack() as stack:
+        stack.enter_context(control_plane(tmp_path / "second", **shared))
+        with control_plane(tmp_path / "first", **shared) as first:
+            (first.plane.state / "operator").write_bytes((tmp_path / "second" / "operator").read_bytes())
+            sidecar = stack.enter_context(following(first.joined(tmp_path / "sidecar" / "identity", "acme")))
+            eventually(lambda: not any(map(sidecar.kills.is_silent, ("", "acme"))))
+        heard = {stream: sidecar.kills.position(stream) for stream in ("", "acme")}
+        assert heard == {"": (1, 0), "acme": (1, 0)}
+        until = time.monotonic() + 2 * SILENT_S  # longer than news of before could make it look alive
+        assert eventually(lambda: time.monotonic() > until)
+        assert eventually(lambda: not any(map(sidecar.kills.is_silent, ("", "acme"))))
+        assert eventually(lambda: sidecar.kills.oldest_s() <= FRESH_S)
 
 
 @pytest.mark.parametrize("through", ["redis", "control"])
