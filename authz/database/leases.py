@@ -111,10 +111,12 @@ class Lease:
             values = {"name": self.name, "holder": self.holder, "until_ns": until_ns, "term": 1}
             connection.execute(insert(LEASES).values(values))
             return 1
-        if row.holder != self.holder and now_ns < row.until_ns:
+        # One that seems to last for longer was taken before the clock was set back; its holder may be long gone.
+        is_live = 0 < row.until_ns - now_ns <= 2 * self.life_s * _NS
+        if row.holder != self.holder and is_live:
             return 0
         # An expired lease is a new term even for its old holder: somebody may have led in between.
-        is_kept = row.holder == self.holder and now_ns < row.until_ns
+        is_kept = row.holder == self.holder and is_live
         term = int(row.term) if is_kept else int(row.term) + 1
         connection.execute(
             update(LEASES).where(LEASES.c.name == self.name).values(holder=self.holder, until_ns=until_ns, term=term)

@@ -214,6 +214,17 @@ def test_a_lease_given_back_is_taken_at_once_in_a_new_term(database: Database, c
     assert (first.term, second.term) == (0, 2)
 
 
+def test_a_lease_of_a_time_when_the_clock_was_ahead_does_not_outlive_its_holder(
+    database: Database, clock: FakeClock
+) -> None:
+    gone, second = lease(database, "a", clock), lease(database, "b", clock)
+    gone.take()
+    with database.write() as connection:
+        connection.execute(text("UPDATE leases SET until_ns = until_ns + 3600000000000"))
+    assert second.take()
+    assert second.term == 2
+
+
 def test_a_holder_stops_believing_by_its_own_clock(database: Database, clock: FakeClock) -> None:
     held = lease(database, "a", clock)
     held.take()
