@@ -19,11 +19,12 @@ from authz.cli.state import StateOption, state_folder
 from authz.config import read_settings
 from authz.control.config import ControlConfig
 from authz.telemetry import logs
-from authz.wiring_control import ControlPlane
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
+
+    from authz.wiring_control import ControlPlane
 
 log: Final = logging.getLogger(__name__)
 WAKE_S: Final = 0.5
@@ -89,6 +90,8 @@ def configuration(flags: Mapping[str, Any]) -> ControlConfig:
 
 def run(config: ControlConfig, output: Output) -> None:
     """Serve until a signal, then drain. A second signal ends at once."""
+    from authz.wiring_control import ControlPlane  # noqa: PLC0415 - help and a wrong flag need nothing of what serves
+
     logs.configure(config.telemetry.log_level, Masker(key=secrets.token_bytes(KEY_BYTES)).text)
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

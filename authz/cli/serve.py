@@ -19,12 +19,12 @@ from authz.config import load
 from authz.errors import ConfigError
 from authz.policy.plugin_configuration import plugin_configuration
 from authz.telemetry import logs
-from authz.wiring import Sidecar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from authz.config import Config
+    from authz.wiring import Sidecar
 
 log: Final = logging.getLogger(__name__)
 WAKE_S: Final = 0.5
@@ -166,7 +166,13 @@ def octal(text: str) -> int:
         raise ConfigError(f"`{text}` is not an octal mode", remedy="write it as 0660") from None
 
 
-def run(config: Config, output: Output, compose: Callable[[Config], Sidecar] = Sidecar) -> None:
+def _compose(config: Config) -> Sidecar:
+    from authz.wiring import Sidecar  # noqa: PLC0415 - help and a wrong flag need nothing of what serves
+
+    return Sidecar(config)
+
+
+def run(config: Config, output: Output, compose: Callable[[Config], Sidecar] = _compose) -> None:
     """Serve until a signal, then drain. A second signal ends at once."""
     # Logs have a key of their own: a mark in them need not match one in the records.
     logs.configure(config.telemetry.log_level, Masker(key=secrets.token_bytes(KEY_BYTES)).text)

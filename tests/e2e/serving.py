@@ -88,14 +88,17 @@ def tool_call(token: str, name: str = "read_document", **args: Any) -> CheckRequ
     return request
 
 
+def trust(state: Path) -> list[str]:
+    """Flags by which the development issuer of `state` is trusted."""
+    return ["--jwks", str(open_issuer(state).jwks_path), "--issuer", ISSUER, "--audience", AUDIENCE]
+
+
 @contextmanager
 def serving(
     state: Path, *flags: str, policy: Path = STARTER, environment: dict[str, str] | None = None
 ) -> Iterator[Served]:
     """Run `authz serve` until the block ends."""
-    issuer = open_issuer(state)
-    trust = ["--jwks", str(issuer.jwks_path), "--issuer", ISSUER, "--audience", AUDIENCE]
-    command = [sys.executable, "-m", "authz", "serve", "--policy", str(policy), *trust, "--output", "json"]
+    command = [sys.executable, "-m", "authz", "serve", "--policy", str(policy), *trust(state), "--output", "json"]
     command += [
         "--listen",
         "127.0.0.1:0",
@@ -115,7 +118,7 @@ def serving(
             process.wait(STOP_S)
             message = (state / "serve.log").read_text()
             raise AssertionError(f"authz serve did not start: {message}")
-        yield Served(process=process, ready=json.loads(line), state=state, issuer=issuer)
+        yield Served(process=process, ready=json.loads(line), state=state, issuer=open_issuer(state))
     finally:
         if process.poll() is None:
             process.kill()

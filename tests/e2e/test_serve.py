@@ -16,7 +16,8 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from tests.e2e.serving import ROOT, ask, serving, tool_call
+from tests.control_planes import control_plane
+from tests.e2e.serving import ROOT, STARTER, ask, serving, tool_call, trust
 from tests.e2e.stack import eventually
 
 if TYPE_CHECKING:
@@ -137,6 +138,31 @@ def test_k1_a_signal_drains_and_exits_zero(tmp_path: Path, number: int) -> None:
         assert set(answers) == {0}
         allowed = [record for record in served.records() if record["enforced"] == "allow"]
         assert len(allowed) >= len(answers)
+
+
+LISTED = """
+import atexit, sys
+atexit.register(lambda: print(*sorted({name.partition(".")[0] for name in sys.modules})))
+from authz.cli import main
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize("enrolled", [False, True])
+def test_a_sidecar_loads_nothing_of_the_control_plane(tmp_path: Path, *, enrolled: bool) -> None:
+    with control_plane(tmp_path / "control") as control:
+        flags = ["--policy", str(STARTER), "--state", str(tmp_path), "--audit-dir", str(tmp_path / "records")]
+        flags += ["--listen", "127.0.0.1:0", "--diagnostics", "127.0.0.1:0"]
+        flags += ["--control", control.url, "--enrol", control.invite("acme")] if enrolled else trust(tmp_path)
+        command = [sys.executable, "-c", LISTED, "serve", *flags]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            ready = process.stdout.readline()
+            process.send_signal(signal.SIGTERM)
+            loaded = process.stdout.read().split()
+    assert ready.startswith("authz serves")
+    assert "cryptography" in loaded
+    assert not {"alembic", "psycopg", "sqlalchemy", "starlette", "uvicorn", "mcp"} & {*loaded}
 
 
 @pytest.mark.parametrize("transport", ["native", "grpcio"])

@@ -72,6 +72,19 @@ def test_the_list_of_commands_imports_none_of_them() -> None:
     assert listed.splitlines()[-1] == "['authz.cli', 'authz.errors']"
 
 
+SERVING = ("grpc", "opentelemetry", "redis", "sqlalchemy", "starlette", "uvicorn")
+
+
+@pytest.mark.parametrize("name", ["serve", "control", "kill"])
+def test_help_loads_nothing_that_serves(name: str) -> None:
+    program = (
+        f"import sys\nfrom authz.cli import load\nload({name!r})\n"
+        f"print(sorted({{each.partition('.')[0] for each in sys.modules}} & {{*{SERVING!r}}}))"
+    )
+    listed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert listed.strip() == "[]"
+
+
 def test_the_version_is_one_line(run: Run) -> None:
     shown = run("--version")
     assert (shown.code, shown.out.split()[0], shown.out.count("\n")) == (0, "authz", 1)
