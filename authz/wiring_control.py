@@ -117,7 +117,7 @@ class ControlPlane:
         )
         self._ledger = Ledger(self._database)
         self._reports = Reports(self._database)
-        self._guard = Guard(share=config.control.guard_share, window_s=config.control.guard_window_s)
+        self._guard = _guard(config.control)
         self._kills = KillBook(self._database, self._ledger, guard=self._guard, quota=_quota(config.control))
         self._tokens = self._token_issuer()
         self._stream_keys = StreamKeys(self._database, self._ledger, self._sealer)
@@ -342,6 +342,10 @@ class ControlPlane:
                     server.set_serving(serving)
             if self._stop.wait(TICK_S):
                 return
+
+
+def _guard(control: Listeners) -> Guard:
+    return Guard(share=control.guard_share, adds_up=control.guard_adds_up, window_s=control.guard_window_s)
 
 
 def _quota(control: Listeners) -> Quota:

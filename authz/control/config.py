@@ -52,7 +52,10 @@ class Listeners(Group):
     state: Path | None = None
     """Folder of what is this instance's alone: the key-encryption key, the first operator's credential, addresses."""
     guard_share: Annotated[float, Field(gt=0, le=1)] = 0.25
-    """A kill that covers more than this share of a tenant's active agents needs two signers."""
+    """A kill that stops more than this share of a tenant's active agents needs two signers."""
+    guard_adds_up: bool = False
+    """Count with a kill of agents those that kills of one signer each have stopped within `guard_window_s`: then nobody
+    stops a tenant agent by agent, and nobody who is alone in an emergency stops more of it."""
     guard_window_s: Seconds = 600.0
     """How long a first signer's word waits for the second."""
     kills_per_minute: Annotated[int, Field(gt=0)] = 6_000

@@ -86,7 +86,7 @@ class KillsService:
     """`authz.control.v1.Kills`.
 
     Args:
-        hit: how many of a tenant's active agents a scope stops.
+        hit: which of a tenant's agents a scope stops, beside those that other scopes stop.
         followers: ids of the sidecars that follow a stream.
         new_id: of a kill.
     """
@@ -96,7 +96,7 @@ class KillsService:
         stores: Stores,
         guard: Guard,
         *,
-        hit: Callable[[Connection, Scope], Hit],
+        hit: Callable[[Connection, Scope, Iterable[Scope]], Hit],
         followers: Callable[[str], Iterable[str]],
         clock: Clock,
         new_id: Callable[[], str],
@@ -195,7 +195,8 @@ class KillsService:
         with _refusals(), self._database.write() as connection:
             if repeat is not None and (earlier := self._book.earlier(connection, caller.id, repeat)):
                 return earlier
-            is_guarded = self._guard.guards(asked.scope, self._hit(connection, asked.scope))
+            alone = self._book.signed_alone(connection, asked.scope)
+            is_guarded = self._guard.guards(asked.scope, self._hit(connection, asked.scope, alone))
             if is_guarded:
                 caller.require(Permission.SIGN, asked.scope.tenant)
             asked = replace(asked, is_guarded=is_guarded, created_at_ns=self._database.now_ns(connection))

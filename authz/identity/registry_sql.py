@@ -9,7 +9,7 @@ tell half of each other. Who may change an agent is the control plane's to check
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from sqlalchemy import and_, delete, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
@@ -41,6 +41,9 @@ if TYPE_CHECKING:
     from authz.identity.credentials import Credential
     from authz.identity.registry import Agent
     from authz.model import AgentFacts
+
+_NAMES: Final = 10_000
+"""Ids in one statement; both databases take more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,12 +179,23 @@ class Registry:
         wanted = select(func.count()).select_from(joined)
         return connection.execute(wanted.where(theirs, AGENTS.c.lifecycle != Lifecycle.RETIRED.value)).scalar_one()
 
-    def active(self, connection: Connection, tenant: str, among: Iterable[str] | None = None) -> int:
-        """How many agents of `tenant` are active: all, or of those named."""
-        are = and_(AGENTS.c.tenant == tenant, AGENTS.c.lifecycle == Lifecycle.ACTIVE.value)
-        if among is not None:
-            are &= AGENTS.c.id.in_([*among])
-        return connection.execute(select(func.count()).select_from(AGENTS).where(are)).scalar_one()
+    def active(self, connection: Connection, tenant: str) -> int:
+        """How many agents of `tenant` are active."""
+        return connection.execute(select(func.count()).select_from(AGENTS).where(_are_active(tenant))).scalar_one()
+
+    def active_among(
+        self, connection: Connection, tenant: str, agents: Iterable[str], *, below: Iterable[str]
+    ) -> frozenset[str]:
+        """Ids of the active agents of `tenant` that `agents` names, or that lie below one that `below` names."""
+        theirs = select(PARENTS.c.agent).where(PARENTS.c.tenant == tenant)
+        found: set[str] = set()
+        for column, names in ((AGENTS.c.id, agents), (PARENTS.c.parent, below)):
+            ids = [*names]
+            for start in range(0, len(ids), _NAMES):
+                are = column.in_(ids[start : start + _NAMES])
+                meant = are if column is AGENTS.c.id else AGENTS.c.id.in_(theirs.where(are))
+                found.update(connection.execute(select(AGENTS.c.id).where(_are_active(tenant), meant)).scalars())
+        return frozenset(found)
 
     def _ancestors(self, connection: Connection, agent: Agent) -> tuple[Agent, ...]:
         if not agent.parents:
@@ -249,6 +263,10 @@ class Registry:
             version=agent.version, at_ns=agent.updated_ns, by=because.by, reason=because.reason, changed=changed
         )
         connection.execute(insert(VERSIONS).values(version_row(agent, version)))
+
+
+def _are_active(tenant: str) -> ColumnElement[bool]:
+    return and_(AGENTS.c.tenant == tenant, AGENTS.c.lifecycle == Lifecycle.ACTIVE.value)
 
 
 def _is(tenant: str, agent: str) -> ColumnElement[bool]:

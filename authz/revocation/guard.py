@@ -1,12 +1,14 @@
 """Who may put a kill in force, and end it: one signer, or two that differ (requirement I3).
 
-Decides which kills are *guarded*: those of a tenant, of everything, and those that hit more than a share of a tenant's
-active agents. A guarded kill is in force only once a second signer confirmed it within the window, and so is its lift.
-Each has a reason in words. A program, an operator marked automatic, signs neither. Decides too which state a kill is
-in: nothing but its own instants and the time says so, so no job has to run for one to expire or lapse.
+Decides which kills are *guarded*: those of a tenant, of everything, and those by which more than a share of a tenant's
+active agents would be stopped. Where kills add up, agents that one signer's word has stopped within the window are
+counted with it: a large kill in small parts is a large kill (E9). A guarded kill is in force only once a second signer
+confirmed it within the window, and so is its lift. Each has a reason in words. A program, an operator marked automatic,
+signs neither. Decides too which state a kill is in: nothing but its own instants and the time says so, so no job has to
+run for one to expire or lapse.
 
 Must never let one operator stand for both signers, or let a request be confirmed after its window. Pure: the time is
-the ledger's, given by the caller, and so is the number of agents that a scope hits. Two credentials of one person are
+the ledger's, given by the caller, and so are the agents that a scope hits. Two credentials of one person are
 two operators here: that is for whoever grants roles to prevent.
 """
 
@@ -18,12 +20,14 @@ from typing import TYPE_CHECKING, Final
 from authz.errors import InvalidRequestError
 from authz.model import Word
 from authz.reasons import KILL_AUTOMATIC, KILL_LAPSED, KILL_REASON, KILL_SAME_SIGNER, KILL_STATE
-from authz.revocation.scopes import WHOLE
+from authz.revocation.scopes import WHOLE, ScopeKind
 
 if TYPE_CHECKING:
     from authz.revocation.scopes import Scope
 
 MAX_REASON_CHARACTERS: Final = 1000
+OF_AGENTS: Final = frozenset({ScopeKind.AGENT, ScopeKind.SUBTREE})
+"""Kinds that stop agents for good, and so add up; a session or a token is stopped, and its agent goes on."""
 _NS: Final = 1_000_000_000
 
 
@@ -52,9 +56,16 @@ class Signer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hit:
-    """How many of a tenant's active agents a scope stops, and how many there are."""
+    """Which of a tenant's agents a scope stops, beside what else was stopped, and how many are active.
 
-    agents: int = 0
+    Attributes:
+        agents: ids of those that it stops.
+        alone: ids of active ones that kills of one signer each have stopped within the window, and stop still.
+        active: how many the tenant has.
+    """
+
+    agents: frozenset[str] = frozenset()
+    alone: frozenset[str] = frozenset()
     active: int = 0
 
 
@@ -63,13 +74,15 @@ class Guard:
     """What is guarded, and how.
 
     Attributes:
-        share: of a tenant's active agents; a kill that hits more is guarded.
+        share: of a tenant's active agents; a kill by which more are stopped is guarded.
+        adds_up: whether what one signer each has stopped within the window is counted with a kill.
         least_agents: active agents below which a share says nothing: of three agents, one is a third.
-        window_s: the second signer has this long.
+        window_s: the second signer has this long, and so long what one signer stopped is counted.
         reason_characters: least length of a guarded kill's reason.
     """
 
     share: float = 0.25
+    adds_up: bool = False
     least_agents: int = 5
     window_s: float = 600.0
     reason_characters: int = 10
@@ -78,7 +91,10 @@ class Guard:
         """Whether a kill of `scope` needs two signers."""
         if scope.kind in WHOLE:
             return True
-        return hit.active >= self.least_agents and hit.agents > self.share * hit.active
+        if not hit.agents or hit.active < self.least_agents:
+            return False
+        stopped = hit.agents | hit.alone if self.adds_up else hit.agents
+        return len(stopped) > self.share * hit.active
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from authz.revocation.ledger_sql import Ledger
 
 _KILLS: Final = frozenset({"kill", "lift"})
-_MINUTE_NS: Final = 60 * 1_000_000_000
+_SECOND_NS: Final = 1_000_000_000
+_MINUTE_NS: Final = 60 * _SECOND_NS
 
 KILLS: Final = Table(
     "kills",
@@ -128,6 +129,23 @@ class KillBook:
         kill = self._entered(connection, kill)
         connection.execute(insert(KILLS).values(_row(kill)))
         return kill
+
+    def signed_alone(self, connection: Connection, scope: Scope) -> Sequence[Scope]:
+        """Scopes of agents that one signer's word each has stopped in the tenant within the window, where kills add up.
+
+        Holds the tenant's stream until the transaction ends: two kills at once must not each miss the other.
+        """
+        if not self._guard.adds_up or scope.kind not in guard.OF_AGENTS:
+            return ()
+        self._ledger.open(connection, scope.stream)
+        now_ns = self._database.now_ns(connection)
+        recent = KILLS.c.created_at_ns > now_ns - int(self._guard.window_s * _SECOND_NS)
+        found = select(KILLS.c.kind, KILLS.c.value).distinct()
+        of_agents = KILLS.c.kind.in_([kind.value for kind in guard.OF_AGENTS])
+        rows = connection.execute(
+            found.where(KILLS.c.tenant == scope.tenant, recent, of_agents, ~KILLS.c.is_guarded, _stands(now_ns))
+        )
+        return [Scope(ScopeKind(row.kind), scope.tenant, row.value) for row in rows]
 
     def confirm(self, connection: Connection, tenant: str | None, kill_id: str, signer: Signer) -> KillRecord:
         """The kill after its second signer's word.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -13,23 +14,26 @@ from google.protobuf.duration_pb2 import Duration
 from authz._gen.authz.control.v1 import kills_pb2 as pb
 from authz.clock import SystemClock, random_hex
 from authz.control.callers import Caller, Grant, Kind, Role
+from authz.control.kill_reach import KillReach
 from authz.control.kills_service import KillsService, Stores
 from authz.control.refusals import RefusedError
+from authz.identity.registry_sql import Because, Registry
 from authz.revocation import publication_sql
-from authz.revocation.guard import Guard, Hit
+from authz.revocation.guard import Guard
 from authz.revocation.kills_sql import Quota
 from authz.revocation.publication_sql import PublicationState
 from authz.revocation.reports_sql import Applied, Reports
-from authz.revocation.scopes import ScopeKind
 from tests.e2e.stack import eventually
 from tests.ledgers import REASON, ledger_desk
+from tests.registry_fakes import agent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from sqlalchemy import Connection
 
     from authz.database import Database
+    from authz.revocation.guard import Hit
     from authz.revocation.scopes import Scope
     from tests.ledgers import LedgerDesk
 
@@ -52,25 +56,37 @@ class Room:
 
     desk: LedgerDesk
     quota: Quota = field(default_factory=Quota)
+    guard: Guard = Guard()  # noqa: RUF009 - frozen
     sidecars: list[str] = field(default_factory=list)
-    agents_hit: Hit = field(default_factory=Hit)
 
     @property
     def service(self) -> KillsService:
         """Each call is answered by another instance."""
-        desk = ledger_desk(self.desk.database, quota=self.quota)
+        desk = ledger_desk(self.desk.database, guard=self.guard, quota=self.quota)
         stores = Stores(database=desk.database, ledger=desk.ledger, book=desk.book, reports=Reports(desk.database))
         return KillsService(
             stores,
-            Guard(),
+            self.guard,
             hit=self.hit,
             followers=lambda _stream: self.sidecars,
             clock=SystemClock(),
             new_id=random_hex,
         )
 
-    def hit(self, _connection: Connection, scope: Scope) -> Hit:
-        return self.agents_hit if scope.kind is ScopeKind.SUBTREE else Hit()
+    def hit(self, connection: Connection, scope: Scope, alone: Iterable[Scope]) -> Hit:
+        return KillReach(self.registry).hit(connection, scope, alone)
+
+    @property
+    def registry(self) -> Registry:
+        return Registry(self.desk.database, lambda *_: None)
+
+    def register(self, count: int, **fields: Any) -> list[str]:
+        """So many active agents of acme."""
+        names = [f"{'child' if fields else 'agent'}-{number}" for number in range(count)]
+        with self.desk.database.write() as connection:
+            for name in names:
+                self.registry.add(connection, agent(name, **fields), Because(by="root", reason="test"))
+        return names
 
     def create(self, scope: pb.Scope = AGENT, caller: Caller = ANNA, **fields: Any) -> pb.KillReceipt:
         return self.service.create_kill(pb.CreateKillRequest(scope=scope, reason=REASON, **fields), caller)
@@ -93,6 +109,14 @@ class Room:
 @pytest.fixture
 def room(database: Database) -> Room:
     return Room(ledger_desk(database))
+
+
+def of_agent(name: str) -> pb.Scope:
+    return pb.Scope(kind=pb.SCOPE_KIND_AGENT, tenant="acme", value=name)
+
+
+def of_subtree(root: str) -> pb.Scope:
+    return pb.Scope(kind=pb.SCOPE_KIND_SUBTREE, tenant="acme", value=root)
 
 
 def refusal(act: Callable[[], object]) -> tuple[str, str]:
@@ -194,11 +218,42 @@ def test_everything_is_killed_by_two_people_of_the_platform(room: Room) -> None:
 
 
 def test_many_agents_are_killed_by_two_people(room: Room) -> None:
-    subtree = pb.Scope(kind=pb.SCOPE_KIND_SUBTREE, tenant="acme", value="root")
-    room.agents_hit = Hit(agents=2, active=8)
-    assert room.create(subtree).kill.state == pb.KILL_STATE_IN_FORCE
-    room.agents_hit = Hit(agents=3, active=8)
-    assert room.create(subtree).kill.state == pb.KILL_STATE_AWAITING_CONFIRMATION
+    root, *_ = room.register(6)
+    room.register(2, parents=(root,))
+    assert room.create(of_subtree("child-0")).kill.state == pb.KILL_STATE_IN_FORCE
+    assert room.create(of_subtree(root)).kill.state == pb.KILL_STATE_AWAITING_CONFIRMATION
+
+
+def test_e9_many_agents_killed_one_by_one_are_killed_by_two_people(room: Room) -> None:
+    """Whoever signs them: a quarter of eight is two, and the third is one too many."""
+    room.guard = Guard(adds_up=True)
+    first, second, third, fourth, *_ = room.register(8)
+    kill = room.create(of_agent(first), ANNA).kill
+    assert room.create(of_agent(second), BEN).kill.state == pb.KILL_STATE_IN_FORCE
+    awaiting = room.create(of_agent(third), ANNA).kill
+    assert awaiting.state == pb.KILL_STATE_AWAITING_CONFIRMATION
+    assert refusal(lambda: room.create(of_agent(third), PROGRAM)) == ("permission_denied", "KILL_AUTOMATIC")
+    assert refusal(lambda: room.create(of_agent(third), RESPONDER)) == ("permission_denied", "CONTROL_FORBIDDEN")
+    # The same agent again, and less than an agent, add nothing.
+    again = room.create(of_agent(first)).kill
+    assert again.state == pb.KILL_STATE_IN_FORCE
+    for session in ("s-1", "s-2", "s-3"):
+        scope = pb.Scope(kind=pb.SCOPE_KIND_SESSION, tenant="acme", value=session)
+        assert room.create(scope).kill.state == pb.KILL_STATE_IN_FORCE
+    # What two signed is nobody's alone, and what was lifted is stopped no more.
+    assert room.confirm(awaiting.id, BEN).kill.state == pb.KILL_STATE_IN_FORCE
+    assert room.create(of_agent(fourth)).kill.state == pb.KILL_STATE_AWAITING_CONFIRMATION
+    for each in (kill, again):
+        room.lift(each.id)
+    assert room.create(of_agent(fourth)).kill.state == pb.KILL_STATE_IN_FORCE
+
+
+def test_e9_kills_at_one_moment_do_not_miss_one_another(room: Room) -> None:
+    room.guard = Guard(adds_up=True)
+    names = room.register(8)
+    with ThreadPoolExecutor(8) as operators:
+        made = list(operators.map(lambda name: room.create(of_agent(name)).kill.state, names))
+    assert sorted(made).count(pb.KILL_STATE_IN_FORCE) == 2
 
 
 def test_a_program_asks_for_no_guarded_kill_and_a_responder_signs_none(room: Room) -> None:

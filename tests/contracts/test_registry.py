@@ -271,11 +271,14 @@ def test_an_agents_children_are_counted(book: Book) -> None:
         assert registry.spawned_since(connection, "acme", "root", created_ns) == 0
         assert registry.alive_below(connection, "acme", "root") == 2
         assert registry.active(connection, "acme") == 3
-        assert registry.active(connection, "acme", ["planner", "nobody"]) == 1
+        assert registry.active_among(connection, "acme", ["planner", "nobody"], below=[]) == {"planner"}
+        assert registry.active_among(connection, "acme", ["root"], below=["root"]) == {"root", "planner", "reader"}
+        assert registry.active_among(connection, "rival", ["root"], below=["root"]) == frozenset()
     book.change(moved, Lifecycle.RETIRED, identifier="reader")
     with book.database.read() as connection:
         assert registry.alive_below(connection, "acme", "root") == 1
         assert registry.active(connection, "acme") == 2
+        assert registry.active_among(connection, "acme", [], below=["root"]) == {"planner"}
 
 
 def test_credentials_are_replaced_whole(book: Book) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 GUARD = Guard()
+ADDING = Guard(adds_up=True)
 NOW = 1_800_000_000_000_000_000
 SECOND = 1_000_000_000
 WINDOW = 600 * SECOND
@@ -29,6 +30,10 @@ AGENT, TENANT, EVERYTHING = (
     Scope(ScopeKind.TENANT, "acme"),
     Scope(ScopeKind.GLOBAL, ""),
 )
+
+
+def names(count: int) -> frozenset[str]:
+    return frozenset(map(str, range(count)))
 
 
 def asked(*, is_guarded: bool = False, **fields: object) -> KillRecord:
@@ -63,15 +68,42 @@ def test_a_tenant_and_everything_are_guarded_however_few_agents_there_are(scope:
     [(1, 4, 1), (2, 4, 1), (1, 5, 1), (2, 5, 2), (25, 100, 1), (26, 100, 2), (0, 0, 1)],
 )
 def test_more_than_a_quarter_of_at_least_five_agents_is_guarded(agents: int, active: int, signers: int) -> None:
-    is_guarded = GUARD.guards(Scope(ScopeKind.SUBTREE, "acme", "root"), Hit(agents=agents, active=active))
+    is_guarded = GUARD.guards(Scope(ScopeKind.SUBTREE, "acme", "root"), Hit(agents=names(agents), active=active))
     assert is_guarded is (signers == 2)
 
 
 @given(agents=st.integers(0, 500), more=st.integers(0, 500), active=st.integers(0, 1000))
 def test_hitting_more_agents_never_needs_fewer_signers(agents: int, more: int, active: int) -> None:
     scope = Scope(ScopeKind.SUBTREE, "acme", "root")
-    if GUARD.guards(scope, Hit(agents=agents, active=active)):
-        assert GUARD.guards(scope, Hit(agents=agents + more, active=active))
+    if GUARD.guards(scope, Hit(agents=names(agents), active=active)):
+        assert GUARD.guards(scope, Hit(agents=names(agents + more), active=active))
+        assert ADDING.guards(scope, Hit(agents=names(agents), alone=names(more), active=active))
+
+
+@given(active=st.integers(1, 40), parts=st.lists(st.frozensets(st.integers(0, 39), max_size=12), max_size=12))
+def test_e9_a_guarded_kill_in_parts_within_a_window_never_avoids_the_second_signer(
+    active: int, parts: list[frozenset[int]]
+) -> None:
+    """Whatever the parts, their order and their overlap: what is stopped alone is what one kill may stop alone."""
+    alone: frozenset[str] = frozenset()
+    needs_two = False
+    for part in parts:
+        hit = Hit(agents=frozenset(map(str, part)), alone=alone, active=active)
+        if ADDING.guards(AGENT, hit):
+            needs_two = True
+        else:
+            alone |= hit.agents
+    assert not ADDING.guards(AGENT, Hit(agents=alone, active=active))
+    whole = frozenset(map(str, frozenset[int]().union(*parts)))
+    assert needs_two is ADDING.guards(AGENT, Hit(agents=whole, active=active))
+
+
+@given(agents=st.integers(1, 40), alone=st.integers(0, 40), active=st.integers(5, 160))
+def test_a_kill_that_stops_no_more_than_is_stopped_needs_no_more_signers(agents: int, alone: int, active: int) -> None:
+    known = names(max(agents, alone))
+    assert ADDING.guards(AGENT, Hit(agents=names(agents), alone=known, active=active)) is ADDING.guards(
+        AGENT, Hit(agents=known, active=active)
+    )
 
 
 def test_a_plain_kill_is_in_force_at_once_and_lifted_at_once() -> None:
