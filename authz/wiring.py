@@ -73,9 +73,9 @@ from authz.telemetry.trace_file import TraceFile
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from envoy.service.auth.v3.external_auth_pb2 import CheckRequest
     from opentelemetry.sdk.trace.export import SpanExporter
 
+    from authz._gen.envoy.service.auth.v3.external_auth_pb2 import CheckRequest
     from authz.clock import Clock
     from authz.config import Config, Tls
     from authz.enrolment.membership import Membership

@@ -10,7 +10,8 @@ import asyncio
 import sys
 
 import grpc
-from envoy.service.auth.v3.external_auth_pb2 import CheckRequest, CheckResponse
+
+from authz._gen.envoy.service.auth.v3.external_auth_pb2 import CheckRequest, CheckResponse
 
 CHECK = "envoy.service.auth.v3.Authorization"
 

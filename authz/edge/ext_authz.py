@@ -15,9 +15,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import orjson
-from envoy.service.auth.v3.external_auth_pb2 import CheckRequest
 from google.protobuf.message import DecodeError
 
+from authz._gen.envoy.service.auth.v3.external_auth_pb2 import CheckRequest
 from authz.errors import InvalidRequestError
 from authz.model import EMPTY, Check
 from authz.policy.engine import complete
@@ -26,8 +26,7 @@ from authz.reasons import HEADER_DUPLICATE, MCP_BODY_AMBIGUOUS, SYS_CALLER, SYS_
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from envoy.config.core.v3.base_pb2 import HeaderValue
-
+    from authz._gen.envoy.config.core.v3.base_pb2 import HeaderValue
     from authz.clock import Clock
     from authz.edge.reply import Replies
     from authz.model import JsonObject

@@ -23,9 +23,9 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
-from envoy.service.ext_proc.v3.external_processor_pb2 import ProcessingRequest
 from google.protobuf.message import DecodeError
 
+from authz._gen.envoy.service.ext_proc.v3.external_processor_pb2 import ProcessingRequest
 from authz.edge import processing, watched
 from authz.edge.inspection import Inspection, refusal
 from authz.errors import DenialError, UnavailableError

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from envoy.service.ext_proc.v3.external_processor_pb2 import (
+from authz._gen.envoy.service.ext_proc.v3.external_processor_pb2 import (
     BodyMutation,
     BodyResponse,
     CommonResponse,
@@ -19,13 +19,12 @@ from envoy.service.ext_proc.v3.external_processor_pb2 import (
     StreamedBodyResponse,
     TrailersResponse,
 )
-
 from authz.edge.reply import DECISION_ID
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from envoy.service.ext_proc.v3.external_processor_pb2 import HttpHeaders
+    from authz._gen.envoy.service.ext_proc.v3.external_processor_pb2 import HttpHeaders
 
 
 def headers(message: HttpHeaders) -> dict[str, str]:
@@ -40,7 +39,9 @@ def headers(message: HttpHeaders) -> dict[str, str]:
 def continue_headers(side: str, remove: Iterable[str] = ()) -> bytes:
     """Let the headers of `side` (`request_headers`, `response_headers`) go on, without those in `remove`."""
     common = CommonResponse(status=CommonResponse.CONTINUE, header_mutation=_changes({}, remove))
-    return _answer(**{side: HeadersResponse(response=common)})
+    answer = ProcessingResponse()
+    getattr(answer, side).CopyFrom(HeadersResponse(response=common))
+    return answer.SerializeToString()
 
 
 def replace_request_body(body: bytes, upsert: Mapping[str, str], remove: Iterable[str]) -> bytes:
@@ -50,30 +51,27 @@ def replace_request_body(body: bytes, upsert: Mapping[str, str], remove: Iterabl
         header_mutation=_changes(upsert, remove),
         body_mutation=BodyMutation(body=body),
     )
-    return _answer(request_body=BodyResponse(response=common))
+    return ProcessingResponse(request_body=BodyResponse(response=common)).SerializeToString()
 
 
 def response_body(body: bytes, *, is_last: bool) -> bytes:
     """A piece of the response body in FULL_DUPLEX_STREAMED, where Envoy sends on only what it is given."""
     streamed = StreamedBodyResponse(body=body, end_of_stream=is_last)
     common = CommonResponse(body_mutation=BodyMutation(streamed_response=streamed))
-    return _answer(response_body=BodyResponse(response=common))
+    return ProcessingResponse(response_body=BodyResponse(response=common)).SerializeToString()
 
 
 def drop_trailers(names: Iterable[str]) -> bytes:
     """The response's trailers without any of `names`."""
-    return _answer(response_trailers=TrailersResponse(header_mutation=_changes({}, names)))
+    trailers = TrailersResponse(header_mutation=_changes({}, names))
+    return ProcessingResponse(response_trailers=trailers).SerializeToString()
 
 
 def immediate_response(status: int, content_type: str, decision_id: str, body: bytes) -> bytes:
     """End the request with this answer."""
     changes = _changes({"content-type": content_type, DECISION_ID: decision_id}, ())
-    return _answer(immediate_response=ImmediateResponse(status={"code": status}, headers=changes, body=body))
-
-
-def _answer(**oneof: object) -> bytes:
-    answer: bytes = ProcessingResponse(**oneof).SerializeToString()
-    return answer
+    answer = ImmediateResponse(status={"code": status}, headers=changes, body=body)
+    return ProcessingResponse(immediate_response=answer).SerializeToString()
 
 
 def _changes(upsert: Mapping[str, str], remove: Iterable[str]) -> HeaderMutation:

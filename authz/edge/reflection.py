@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from envoy.service.auth.v3 import external_auth_pb2
-from envoy.service.ext_proc.v3 import external_processor_pb2
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from grpc_health.v1 import health_pb2
+
+from authz._gen.envoy.service.auth.v3 import external_auth_pb2
+from authz._gen.envoy.service.ext_proc.v3 import external_processor_pb2
 
 if TYPE_CHECKING:
     from google.protobuf.descriptor import FileDescriptor

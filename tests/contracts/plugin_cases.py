@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from envoy.service.auth.v3.external_auth_pb2 import CheckRequest
 from google.protobuf import descriptor_pb2
+
+from authz._gen.envoy.service.auth.v3.external_auth_pb2 import CheckRequest
 
 MALFORMED: Final = "malformed"
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import grpc
 import pytest
-from envoy.service.auth.v3.external_auth_pb2 import CheckRequest, CheckResponse
 from google.protobuf import json_format
 
+from authz._gen.envoy.service.auth.v3.external_auth_pb2 import CheckRequest, CheckResponse
 from authz.edge.plugin_body import GrpcMethods
 from authz.edge.plugin_input import plugin_input
 from authz.edge.reply import REASON

@@ -5,8 +5,8 @@ from __future__ import annotations
 import warnings
 
 import orjson
-from envoy.service.auth.v3.external_auth_pb2 import CheckRequest
 
+from authz._gen.envoy.service.auth.v3.external_auth_pb2 import CheckRequest
 from authz.edge.ext_authz import read
 from authz.edge.plugin_input import plugin_input
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import grpc
-from envoy.service.auth.v3.external_auth_pb2 import CheckRequest, CheckResponse
 
+from authz._gen.envoy.service.auth.v3.external_auth_pb2 import CheckRequest, CheckResponse
 from authz.identity.development_issuer import AUDIENCE, ISSUER, open_issuer
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from envoy.type.v3.http_status_pb2 import StatusCode
 
 from authz._gen.authz.control.v1 import keys_pb2, sidecars_pb2
+from authz._gen.envoy.type.v3.http_status_pb2 import StatusCode
 from authz.identity.development_issuer import open_issuer
 from tests.e2e.control import controlling, environment
 from tests.e2e.serving import STARTER, STOP_S, Served, serving, tool_call

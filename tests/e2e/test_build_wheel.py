@@ -12,11 +12,11 @@ from typing import get_args
 
 import grpc
 import pytest
-from envoy.service.auth.v3.external_auth_pb2 import CheckRequest
-from envoy.service.auth.v3.external_auth_pb2_grpc import AuthorizationStub
 
 from authz import __version__
+from authz._gen.envoy.service.auth.v3.external_auth_pb2 import CheckRequest
 from authz.resources import Folder
+from tests.e2e.serving import ask
 
 ROOT = Path(__file__).parents[2]
 UV = Path(sys.executable).parent / "uv"
@@ -81,6 +81,19 @@ def test_the_source_distribution_holds_no_built_file(dist: Path) -> None:
     assert [name for name in names if "/_native." in name or "/.venv" in name or name.endswith(".pyc")] == []
 
 
+def test_no_two_distributions_that_ship_own_one_file(installed: Path) -> None:
+    owners = """if True:
+        from collections import defaultdict
+        from importlib.metadata import distributions
+        owners = defaultdict(set)
+        for distribution in distributions():
+            for file in distribution.files:
+                owners[str(file)].add(distribution.name)
+        print({file: names for file, names in owners.items() if len(names) > 1})
+    """
+    assert run(installed / "python", "-c", owners, cwd=installed).strip() == "{}"
+
+
 def test_an_installed_wheel_runs_with_its_extension_and_its_folders(installed: Path, tmp_path: Path) -> None:
     assert run(installed / "authz", "--version", cwd=tmp_path) == f"authz {__version__}\n"
     found = "from authz.resources import shared; print(shared('rego'), shared('envoy'), shared('bundles/starter'))"
@@ -107,7 +120,7 @@ def test_an_installed_wheel_serves_decisions(installed: Path, tmp_path: Path, al
         try:
             assert serving.stdout
             with grpc.insecure_channel(json.loads(serving.stdout.readline())["check"]) as channel:
-                assert AuthorizationStub(channel).Check(request, timeout=10).status.code == rpc_code
+                assert ask(channel, request).status.code == rpc_code
         finally:
             serving.terminate()
         assert serving.wait(timeout=30) == 0

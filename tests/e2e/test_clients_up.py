@@ -69,11 +69,13 @@ def free_port() -> int:
 
 
 def test_the_ready_line_is_the_contract_s(running: Up) -> None:
-    assert list(running.ready) == ["ready", "url", "issuer", "jwks", "diagnostics", "traces", "records", "state"]
+    contract = ["ready", "url", "issuer", "jwks", "diagnostics", "traces", "records", "state"]
+    assert list(running.ready) == [*contract, "control", "sidecars"]
     assert running.ready["ready"] is True
     assert int(running.url.split(":")[2].removesuffix("/tenants/7/mcp")) > 0
     assert is_allowed(call(running))
-    for name in ("jwks", "traces", "records", "state"):
+    assert httpx.get(running.ready["jwks"], timeout=PATIENCE_S).json()["keys"]
+    for name in ("traces", "records", "state"):
         assert eventually(Path(running.ready[name]).exists), name
 
 
@@ -216,7 +218,7 @@ def test_ctrl_c_in_a_terminal_ends_everything_cleanly(tmp_path: Path, tools: Too
         assert stdout is not None
         assert stdout.readline().startswith("ready: http://127.0.0.1:")
         left = children(process.pid)
-        assert len(left) == 2
+        assert len(left) == 4, "Valkey, the control plane, the sidecar and its Envoy"
         os.killpg(process.pid, signal.SIGINT)
         assert process.wait(PATIENCE_S) == 0
         assert stdout.read() == ""

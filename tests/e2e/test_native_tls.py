@@ -10,10 +10,10 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from envoy.service.auth.v3 import external_auth_pb2
 from google.protobuf import descriptor_pb2
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
+from authz._gen.envoy.service.auth.v3 import external_auth_pb2
 from authz.native import Library, NativeError, Program, Reply, ServerOptions, TLSOptions
 from tests.e2e.native_program import FALLBACK, Streams
 from tests.e2e.native_service import CHECK

@@ -78,7 +78,7 @@ def test_every_answer_has_exactly_one_record(served: Served) -> None:
     before = {record["decision_id"] for record in served.records()}
     with served.channel() as channel:
         answers = [ask(channel, tool_call(token)) for token in (served.token(), "", "x.y.z", served.token())]
-    ids = [dict(answer.dynamic_metadata.items())["decision_id"] for answer in answers]
+    ids = [str(answer.dynamic_metadata["decision_id"]) for answer in answers]
     after = [r["decision_id"] for r in served.records() if r["decision_id"] not in before]
     assert sorted(after) == sorted(ids)
 

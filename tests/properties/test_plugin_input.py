@@ -6,10 +6,10 @@ import json
 from typing import Any
 
 import orjson
-from envoy.service.auth.v3.external_auth_pb2 import CheckRequest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from authz._gen.envoy.service.auth.v3.external_auth_pb2 import CheckRequest
 from authz.edge.plugin_input import plugin_input
 from authz.errors import InvalidRequestError
 

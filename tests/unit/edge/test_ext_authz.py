@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from envoy.service.auth.v3.external_auth_pb2 import CheckRequest, CheckResponse
 from hypothesis import given
 from hypothesis import strategies as st
 
+from authz._gen.envoy.service.auth.v3.external_auth_pb2 import CheckRequest, CheckResponse
 from authz.edge.ext_authz import ExtAuthz, read
 from authz.edge.reply import Replies
 from authz.errors import InvalidRequestError

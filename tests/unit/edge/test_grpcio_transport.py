@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import grpc_testing
 import pytest
-from envoy.service.auth.v3 import external_auth_pb2
-from envoy.service.auth.v3.external_auth_pb2 import CheckRequest, CheckResponse
 
+from authz._gen.envoy.service.auth.v3 import external_auth_pb2
+from authz._gen.envoy.service.auth.v3.external_auth_pb2 import CheckRequest, CheckResponse
 from authz.edge.ext_authz import ExtAuthz
 from authz.edge.grpcio_transport import Answerer, LocalClaim
 from authz.edge.reply import Replies, fallback

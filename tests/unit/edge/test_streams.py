@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from envoy.service.ext_proc.v3.external_processor_pb2 import ProcessingResponse
 
+from authz._gen.envoy.service.ext_proc.v3.external_processor_pb2 import ProcessingResponse
 from authz.edge.ext_proc import Outcome
 from authz.edge.streams import GrpcioStreams, NativeStreams, OpenStreams
 from authz.model import Check, Effect
