@@ -148,7 +148,8 @@ def _make_venv() -> None:
 
 
 def _sync(python: Path, *requirements: Path) -> None:
-    run(UV, "pip", "sync", "--python", python, "--require-hashes", *requirements)
+    # All anew: a distribution that leaves takes the files along that another owned too.
+    run(UV, "pip", "sync", "--reinstall", "--python", python, "--require-hashes", *requirements)
 
 
 def _install_package() -> None:
