@@ -410,6 +410,44 @@ KILL_REPEATED = _refused(
     "KILL_REPEATED", 409, "the idempotency key was used for another kill", "Use a fresh key for each kill."
 )
 
+# Rollouts of policies
+ROLLOUT_PLAN = _malformed(
+    "ROLLOUT_PLAN", 400, "the plan of the rollout makes no sense", "See `authz rollout start --help`."
+)
+ROLLOUT_REASON = _malformed("ROLLOUT_REASON", 400, "this needs a reason in words", "Say why, for the record.")
+ROLLOUT_UNKNOWN = _refused("ROLLOUT_UNKNOWN", 404, "no such rollout", "See what there is: `authz rollout status`.")
+ROLLOUT_STATE = _refused(
+    "ROLLOUT_STATE", 409, "the rollout is not in a state for this", "See where it stands: `authz rollout status`."
+)
+ROLLOUT_ACTIVE = _refused(
+    "ROLLOUT_ACTIVE", 409, "another rollout is under way here", "Let it end, or abort it: `authz rollout abort`."
+)
+ROLLOUT_FROZEN = _refused(
+    "ROLLOUT_FROZEN", 409, "nothing goes forward now", "Wait for the end of the freeze; going back is always possible."
+)
+ROLLOUT_SECOND_PERSON = _refused(
+    "ROLLOUT_SECOND_PERSON",
+    409,
+    "another person must enforce it",
+    "Ask an operator who did not begin it to promote it.",
+)
+ROLLOUT_QUARANTINED = _refused(
+    "ROLLOUT_QUARANTINED",
+    409,
+    "this candidate was rolled back here by its gates before",
+    "Correct it and build another revision, or have a security lead overrule it: `--overrule`.",
+)
+ROLLOUT_FLAPPING = _refused(
+    "ROLLOUT_FLAPPING",
+    409,
+    "too many candidates were rolled back here within an hour",
+    "Find out why first, or have a security lead overrule it: `--overrule`.",
+)
+ROLLOUT_HELD = _refused("ROLLOUT_HELD", 403, "a person has decided this", "Ask a person.")
+ROLLOUT_BASELINE = _refused(
+    "ROLLOUT_BASELINE", 409, "nothing was replaced here", "Name the revision to go back to: `--to`."
+)
+
 # Policy
 POLICY_UNDEFINED = _error("POLICY_UNDEFINED", "the policy gives no decision for this call", _OPERATOR)
 POLICY_TYPE = _error("POLICY_TYPE", "the policy's decision has the wrong shape", _OPERATOR)
