@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 from pathlib import Path
@@ -29,7 +28,7 @@ Examples:
 
   authz doctor --config authz.yaml
 
-  authz doctor --policy policy/ --state ~/.local/state/authz
+  authz doctor --state ~/.local/state/authz
 
   authz token --agent a --tenant acme | authz doctor --config authz.yaml --token-file -
 """
@@ -40,7 +39,7 @@ def doctor(
     ctx: typer.Context,
     folder: Annotated[
         Path | None,
-        typer.Option("--state", envvar="AUTHZ_STATE", help="State of an `authz up`: its issuer and records."),
+        typer.Option("--state", envvar="AUTHZ_STATE", help="Folder of an `authz up`: its configuration, issuer."),
     ] = None,
     token_file: Annotated[str, typer.Option(help="File with a token to try on the issuers; - reads stdin.")] = "",
     envoy: Annotated[Path | None, typer.Option(help="The Envoy program.")] = None,
@@ -61,29 +60,18 @@ def doctor(
 
 
 def _configuration(ctx: typer.Context, folder: Path | None) -> Config:
-    """What `authz serve` would make of the flags; with a state folder, of what `authz up` trusts and writes there."""
+    """What `authz serve` would make of the flags; with a state folder, of what `authz up` wrote or trusts there."""
     flags = load("serve").make_context("doctor", list(ctx.args), parent=ctx.parent).params
-    if folder is None:
-        return configuration(flags)
-    ours = {"audit_dir": folder / "records", "state": folder, **_trusted(folder)}
-    config = configuration(flags | {flag: value for flag, value in ours.items() if not flags[flag]})
-    replication = _listeners(folder).get("replication", "")
-    return config.model_copy(update={"control": config.control.model_copy(update={"replication": replication})})
+    ours = {} if folder is None else _ours(folder)
+    return configuration(flags | {flag: value for flag, value in ours.items() if not flags[flag]})
 
 
-def _trusted(folder: Path) -> dict[str, str]:
-    """Whose tokens are taken there: those of the control plane of `authz up`, else the development issuer's."""
-    if url := _listeners(folder).get("http", ""):
-        return {"control": url}
-    return {"issuer": ISSUER, "audience": AUDIENCE, "jwks": str(folder / JWKS_FILE)}
-
-
-def _listeners(folder: Path) -> dict[str, str]:
-    try:
-        read = json.loads((folder / "control.json").read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return read if isinstance(read, dict) else {}
+def _ours(folder: Path) -> dict[str, Path | str]:
+    """The flags that a state folder stands for: the file of its first sidecar, else the development issuer's."""
+    if (written := folder / "authz.yaml").exists():
+        return {"config": written}
+    trusted = {"issuer": ISSUER, "audience": AUDIENCE, "jwks": str(folder / JWKS_FILE)}
+    return {"audit_dir": folder / "records", "state": folder, **trusted}
 
 
 def _token(source: str) -> str:

@@ -168,6 +168,7 @@ def checkout(tmp_path: Path) -> Path:
         "issuers: [{issuer: https://development-issuer.authz.invalid, audience: authz, "
         f"jwks: {tmp_path}/.local/state/authz/jwks.json}}]\n"
     )
+    (tmp_path / ".local" / "state" / "authz" / "authz.yaml").symlink_to(tmp_path / "authz.yaml")
     return tmp_path
 
 

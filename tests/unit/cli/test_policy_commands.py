@@ -9,6 +9,8 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from authz.identity.development_issuer import AUDIENCE, ISSUER, JWKS_FILE
+
 if TYPE_CHECKING:
     from tests.unit.cli.conftest import Run
 
@@ -258,6 +260,22 @@ def test_doctor_takes_the_flags_of_serve(run: Run, tmp_path: Path, token: str) -
     assert token
     report = doctor(run, tmp_path, "--policy", STARTER, "--output", "json")
     assert (report.code, report.document()["ready"]) == (0, True)
+
+
+def test_doctor_reads_what_authz_up_wrote_and_flags_stand_above_it(run: Run, tmp_path: Path, token: str) -> None:
+    assert token
+    issuer = {"issuer": ISSUER, "audience": AUDIENCE, "jwks": str(tmp_path / "state" / JWKS_FILE)}
+    written = {
+        "version": 1,
+        "listen": {"check": f"unix://{tmp_path}/authz.sock", "diagnostics": ""},
+        "routes": [{"path": "/mcp"}, {"path": "/other"}],
+        "issuers": [issuer],
+        "policy": {"paths": [str(STARTER)]},
+    }
+    (tmp_path / "state" / "authz.yaml").write_text(json.dumps(written))
+    told = run("doctor", "--state", tmp_path / "state")
+    assert (told.code, "2 routes" in told.out) == (0, True)
+    assert run("doctor", "--state", tmp_path / "state", "--policy", tmp_path / "nowhere").code == 1
 
 
 def test_doctor_tries_a_token_and_never_shows_it(run: Run, tmp_path: Path, token: str) -> None:
