@@ -1,15 +1,16 @@
 """Entries of the ledger, put together for the way: the batches that Redis holds and that a direct pull answers with.
 
-Decides where one batch ends: at 256 entries, before it is too large to sign, and where an epoch does. Pure.
+Decides where one batch ends: at 256 entries, before it is too large to sign, and where an epoch does. Trusts the
+ledger's lines, and goes on with none of them where one is missing. Pure.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-import orjson
-
-from authz.revocation.entries import MAX_BODY_BYTES, MAX_ENTRIES, Batch, entry_of
+from authz.errors import EntryError
+from authz.reasons import KILL_UNREADABLE
+from authz.revocation.entries import MAX_BODY_BYTES, MAX_ENTRIES, WrittenBatch
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -20,8 +21,12 @@ _ROOM_BYTES: Final = MAX_BODY_BYTES - 4096
 """Beside the entries a body holds the stream's name and numbers."""
 
 
-def batches(stream: str, lines: Iterable[Line], at_ns: int) -> Iterator[Batch]:
-    """The lines, which follow one another, in as few batches as will do."""
+def batches(stream: str, lines: Iterable[Line], at_ns: int) -> Iterator[WrittenBatch]:
+    """The lines, which follow one another, in as few batches as will do.
+
+    Raises:
+        EntryError: KILL_UNREADABLE, they do not follow one another: the database has lost some.
+    """
     run: list[Line] = []
     size_bytes = 0
     for line in lines:
@@ -35,6 +40,9 @@ def batches(stream: str, lines: Iterable[Line], at_ns: int) -> Iterator[Batch]:
         yield _batch(stream, run, at_ns)
 
 
-def _batch(stream: str, run: Sequence[Line], at_ns: int) -> Batch:
-    entries = tuple(entry_of(orjson.loads(line.document), stream) for line in run)
-    return Batch(stream=stream, epoch=run[0].epoch, at_ns=at_ns, entries=entries)
+def _batch(stream: str, run: Sequence[Line], at_ns: int) -> WrittenBatch:
+    first, last = run[0], run[-1]
+    if last.sequence - first.sequence != len(run) - 1:
+        raise EntryError(KILL_UNREADABLE, "the ledger has a hole")
+    lines = tuple(line.document for line in run)
+    return WrittenBatch(stream=stream, epoch=first.epoch, at_ns=at_ns, first=first.sequence, lines=lines)

@@ -30,7 +30,7 @@ from authz.revocation.scopes import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
@@ -123,6 +123,22 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WrittenBatch:
+    """A batch on its way out: its entries are the ledger's own lines, as `encode_entry` made them."""
+
+    stream: str
+    epoch: int
+    at_ns: int
+    first: int
+    lines: tuple[bytes, ...]
+
+    @property
+    def last(self) -> int:
+        """Sequence of the last entry."""
+        return self.first + len(self.lines) - 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Heartbeat:
     """The ledger stands at `sequence`. `count` grows with each heartbeat of an epoch, so that none can be replayed."""
 
@@ -158,7 +174,7 @@ class Signed:
     kid: str
 
 
-def sign(message: Message, key: Ed25519PrivateKey) -> Signed:
+def sign(message: Message | WrittenBatch, key: Ed25519PrivateKey) -> Signed:
     """The message in its exact bytes, signed by the key of its stream.
 
     Raises:
@@ -192,13 +208,15 @@ def thumbprint(key: Ed25519PublicKey) -> str:
     return encode_base64url(sha256(f'{{"crv":"Ed25519","kty":"OKP","x":"{x}"}}'.encode()).digest())
 
 
-def encode(message: Message) -> bytes:
+def encode(message: Message | WrittenBatch) -> bytes:
     """The body that is signed."""
-    document: JsonObject = {"v": VERSION, "type": _TYPES[type(message)], "stream": message.stream}
+    document: dict[str, object] = {"v": VERSION, "type": _TYPES[type(message)], "stream": message.stream}
     document |= {"epoch": message.epoch, "at_ns": message.at_ns}
     match message:
         case Batch():
-            document |= {"first": message.first, "last": message.last, "entries": list(map(_document, message.entries))}
+            document |= _run(message, list(map(_document, message.entries)))
+        case WrittenBatch():
+            document |= _run(message, [orjson.Fragment(line.rstrip()) for line in message.lines])
         case Heartbeat():
             document |= {"sequence": message.sequence, "count": message.count}
         case Snapshot():
@@ -241,9 +259,12 @@ def decode(body: bytes, stream: str) -> Message:
     )
 
 
-def encode_entry(entry: Entry) -> bytes:
-    """The entry by itself, on a line."""
-    return orjson.dumps(_document(entry), option=orjson.OPT_APPEND_NEWLINE)
+def encode_entry(entry: Entry, sequence: int | None = None) -> bytes:
+    """The entry by itself, on a line; with this sequence in the place of its own, where one is given."""
+    document = _document(entry)
+    if sequence is not None:
+        document["seq"] = sequence
+    return orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE)
 
 
 def entry_of(document: JsonValue, stream: str) -> Entry:
@@ -260,7 +281,7 @@ def entry_of(document: JsonValue, stream: str) -> Entry:
         raise _unreadable(error.detail) from None
 
 
-_TYPES: Final = {Batch: "batch", Heartbeat: "heartbeat", Snapshot: "snapshot"}
+_TYPES: Final = {Batch: "batch", WrittenBatch: "batch", Heartbeat: "heartbeat", Snapshot: "snapshot"}
 _COMMON: Final = frozenset({"v", "type", "stream", "epoch", "at_ns"})
 _MEMBERS: Final = {
     "batch": _COMMON | {"first", "last", "entries"},
@@ -273,6 +294,10 @@ _LIFT: Final = frozenset({"seq", "op", "id", "version", "at_ns"})
 _AGENT: Final = frozenset({"seq", "op", "agent", "version", "lifecycle", "autonomy", "owner", "memory_writes_paused"})
 _AGENT_OPTIONS: Final = frozenset({"tools_ceiling"})
 _EPOCH: Final = frozenset({"seq", "op", "at_ns"})
+
+
+def _run(batch: Batch | WrittenBatch, entries: Sequence[object]) -> dict[str, object]:
+    return {"first": batch.first, "last": batch.last, "entries": entries}
 
 
 def _document(entry: Entry) -> JsonObject:

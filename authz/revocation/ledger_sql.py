@@ -12,7 +12,7 @@ not in the ledger would go on calling. An entry is acknowledged when that transa
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import BigInteger, Column, LargeBinary, Table, Text, insert, select, update
@@ -25,7 +25,7 @@ from authz.revocation.entries import AgentEntry, EpochEntry, KillEntry, LiftEntr
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Insert
 
     from authz.database import Database
     from authz.revocation.entries import Entry
@@ -88,6 +88,8 @@ class Ledger:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._dialect: Any = sqlite if database.is_sqlite else postgresql
+        self._add: Final = database.by_place(insert(ENTRIES))
+        self._keep: Final = database.by_place(_kept(self._dialect.insert(STANDING)))
         self.committed: Final = threading.Event()
         """Set by `wake`; who waits for entries clears it."""
 
@@ -106,19 +108,10 @@ class Ledger:
         head = self._advance(connection, stream, len(entries))
         now_ns = self._database.now_ns(connection)
         first = head.sequence - len(entries) + 1
-        numbered = [replace(entry, sequence=first + place) for place, entry in enumerate(entries)]
-        rows = [
-            {
-                "stream": stream,
-                "sequence": entry.sequence,
-                "epoch": head.epoch,
-                "at_ns": now_ns,
-                "document": encode_entry(entry),
-            }
-            for entry in numbered
-        ]
-        connection.execute(insert(ENTRIES), rows)
-        self._stand(connection, stream, numbered)
+        documents = [encode_entry(entry, sequence) for sequence, entry in enumerate(entries, first)]
+        rows = [(stream, sequence, head.epoch, now_ns, document) for sequence, document in enumerate(documents, first)]
+        connection.exec_driver_sql(self._add, rows)
+        self._stand(connection, stream, zip(entries, documents, strict=True))
         return head
 
     def new_epoch(self, connection: Connection, stream: str, *, above: int = 0) -> Head:
@@ -200,26 +193,25 @@ class Ledger:
             row = connection.execute(moved).one()
         return Head(stream=stream, epoch=row.epoch, sequence=row.sequence)
 
-    def _stand(self, connection: Connection, stream: str, written: Iterable[Entry]) -> None:
+    def _stand(self, connection: Connection, stream: str, written: Iterable[tuple[Entry, bytes]]) -> None:
         """The last entry of each subject is what stands of it."""
-        last = {subject: entry for entry in written if (subject := _subject(entry))}
-        rows = [
-            {
-                "stream": stream,
-                "subject": subject,
-                "keep_until_ns": _keep_until(entry),
-                "document": standing.encode(entry),
-            }
-            for subject, entry in last.items()
-        ]
+        rows = {
+            subject: (stream, subject, _keep_until(entry), standing.row(entry) or document)
+            for entry, document in written
+            if (subject := _subject(entry))
+        }
         if rows:
-            row = self._dialect.insert(STANDING)
-            replaced = {"keep_until_ns": row.excluded.keep_until_ns, "document": row.excluded.document}
-            kept = row.on_conflict_do_update(index_elements=["stream", "subject"], set_=replaced)
-            connection.execute(kept, rows)
+            connection.exec_driver_sql(self._keep, [*rows.values()])
 
 
 _HEADS: Final = select(HEADS)
+
+
+def _kept(row: Any) -> Insert:  # noqa: ANN401 - an INSERT of either dialect
+    """The row of a subject, in the place of the one that there may be."""
+    replaced = {"keep_until_ns": row.excluded.keep_until_ns, "document": row.excluded.document}
+    made: Insert = row.on_conflict_do_update(index_elements=["stream", "subject"], set_=replaced)
+    return made
 
 
 def _subject(entry: Entry) -> str:

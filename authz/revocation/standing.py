@@ -52,10 +52,15 @@ class Kills:
 
 def encode(entry: Entry) -> bytes:
     """One line of a snapshot's content: a kill in short, as `[id, version, kind, value, expires_at_ns]`; else as is."""
+    return row(entry) or encode_entry(entry)
+
+
+def row(entry: Entry) -> bytes:
+    """The line of a kill; empty for an entry that stands as the ledger wrote it."""
     if not isinstance(entry, KillEntry):
-        return encode_entry(entry)
-    row = (entry.id, entry.version, entry.scope.kind, entry.scope.value, entry.expires_at_ns)
-    return orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)
+        return b""
+    columns = (entry.id, entry.version, entry.scope.kind, entry.scope.value, entry.expires_at_ns)
+    return orjson.dumps(columns, option=orjson.OPT_APPEND_NEWLINE)
 
 
 def decode(content: bytes, stream: str) -> Iterator[Kills | list[Entry]]:
