@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 LIMITS: Final = Limits()
 SHORTEST_S: Final = LIMITS.deadline_s + 0.04
+_PROMISED: Final = {"request": "sanitize-promised", "duplex": "answers-promised"}
+"""What it is when the filter of a leg is missing although `authz.ext_proc` says that it is there."""
 """The service's own deadline and its grace for the record: with less, its denials never arrive."""
 LONGEST_S: Final = 1.0
 EXT_AUTHZ: Final = "envoy.filters.http.ext_authz"
@@ -180,11 +182,15 @@ def _route(http: Http, places: tuple[Node, ...]) -> Found:
             yield "body-missing", settings.at("disable_request_body_buffering"), "the body is not sent on this route"
         if settings.at("with_request_body"):
             yield from _body(settings.at("with_request_body"))
-        promise = settings.at("context_extensions", "authz.ext_proc")
-        if promise.text.lower() == "true" and "request" not in http.leg_names:
-            yield "sanitize-promised", promise, "no ext_proc filter here serves the leg `request`"
+        yield from _promised(http, settings.at("context_extensions", "authz.ext_proc"))
     if "duplex" in http.leg_names and not any(_strips_encodings(place) for place in places):
         yield "encoding", route, "accept-encoding reaches the tool on this route"
+
+
+def _promised(http: Http, promise: Node) -> Found:
+    if promise.text.lower() == "true":
+        for missing in sorted(_PROMISED.keys() - http.leg_names):
+            yield _PROMISED[missing], promise, f"no ext_proc filter here serves the leg `{missing}`"
 
 
 def _strips_encodings(place: Node) -> bool:

@@ -31,6 +31,7 @@ _ERRORS: Final = {
     # What changes after the decision
     "route-cache": "clear_route_cache: false and route_cache_action: RETAIN, so that the judged route is the one taken",
     "sanitize-promised": "add the ext_proc filter of envoy/sidecar.yaml, or say authz.ext_proc: 'false'",
+    "answers-promised": "add the ext_proc filter for answers: lists stay unfiltered and kills cut no stream without it",
     "observability-mode": "switch it off: nothing is redacted while Envoy does not wait for answers",
     "mode-override": "allow_mode_override: false: the modes are part of the promise",
     "no-immediate-response": "disable_immediate_response: false: it is how a failed redaction ends the request",

@@ -88,6 +88,7 @@ BROKEN = [
     ("metadata-forged", "mutations:\n", "metadata_namespace: envoy.filters.http.ext_authz\n              mutations:\n"),
     ("leg", "{key: x-leg, value: request}", "{key: x-leg, value: both}"),
     ("sanitize-promised", "{key: x-leg, value: request}", "{key: x-leg, value: duplex}"),
+    ("answers-promised", "{key: x-leg, value: duplex}", "{key: x-leg, value: request}"),
     ("upgrade", "generate_request_id: true", "upgrade_configs: [{upgrade_type: websocket}]"),
     ("upgrade", "timeout: 0s #", "upgrade_configs: [{upgrade_type: CONNECT, connect_config: {}}] #"),
     ("encoding", "request_headers_to_remove: [accept-encoding]", ""),
