@@ -1,7 +1,9 @@
 """`python -m bench.kills`: what kills cost a sidecar: to look up, to join with, to keep up with, and to each decision.
 
-Each figure is printed beside its bar. Every kill's scope is drawn afresh from the system's randomness, so that no run
-measures what another has seen. Exit codes as everywhere: 0 measured, 2 usage.
+A feed of them is measured on its whole way, from the ledger to the sidecar that has joined with all the others, and the
+pauses of its garbage collector meanwhile. Each figure is printed beside its bar. Every kill's scope is drawn afresh
+from the system's randomness, so that no run measures what another has seen. Exit codes as everywhere: 0 measured, 2
+usage.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import sys
 import tempfile
 import threading
 import time
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -31,6 +34,7 @@ from authz.revocation import entries, scopes, standing
 from authz.revocation.entries import Batch, Heartbeat, KillEntry, Snapshot
 from authz.revocation.follower import Follower
 from authz.wiring import Sidecar
+from bench import kill_feed
 from bench.micro import _Committed, _config
 from bench.workload import TENANT, prepare
 
@@ -107,7 +111,8 @@ def main(arguments: Sequence[str]) -> int:
 def _figures(folder: Path, kills: int, seconds: float) -> Iterator[tuple[str, str, str]]:
     yield "load average at the start", f"{os.getloadavg()[0]:.1f}", f"of {os.cpu_count()} processors"
     ledgers = Ledger(""), Ledger(TENANT)
-    follower = Follower(folder / "kills", SystemClock())
+    late = list[float]()
+    follower = Follower(folder / "kills", SystemClock(), effect=late.append)
     description, content = ledgers[1].snapshot(kills)
     for ledger in ledgers:
         follower.trust(ledger.stream, {entries.thumbprint(ledger.key.public_key()): ledger.key.public_key()})
@@ -122,6 +127,9 @@ def _figures(folder: Path, kills: int, seconds: float) -> Iterator[tuple[str, st
     yield from _collections()
     yield from _lookups(follower, seconds)
     yield from _replicated(follower, ledgers[1], seconds)
+    for name, rate in (("paced", RATE), ("unpaced", 0)):
+        late.clear()
+        yield from _fed(folder / name, follower, rate, seconds, late)
     yield from _decisions(folder, follower, ledgers, seconds)
     follower.close()
 
@@ -134,6 +142,32 @@ def _collections() -> Iterator[tuple[str, str, str]]:
     gc.collect()
     took = min(_timed(gc.collect) for _ in range(5))
     yield "a full garbage collection with them, nothing frozen", f"{took * 1e3:.1f} ms", "a sidecar freezes at start"
+
+
+@contextmanager
+def _paused() -> Iterator[list[float]]:
+    """Seconds of each collection while the block runs, as every thread waits for it."""
+    pauses, began = list[float](), 0.0
+
+    def note(phase: str, _details: object) -> None:
+        nonlocal began
+        if phase == "start":
+            began = time.perf_counter()
+        else:
+            pauses.append(time.perf_counter() - began)
+
+    gc.callbacks.append(note)
+    try:
+        yield pauses
+    finally:
+        gc.callbacks.remove(note)
+
+
+def _shares(measured: list[float], shares: dict[str, float]) -> str:
+    measured.sort()
+    return ", ".join(
+        f"{name} {measured[min(int(len(measured) * share), len(measured) - 1)]:.2f}" for name, share in shares.items()
+    )
 
 
 def _timed(call: Callable[[], object]) -> float:
@@ -173,9 +207,7 @@ def _lookups(follower: Follower, seconds: float) -> Iterator[tuple[str, str, str
             began = clock()
             covering(principal, call)
             taken.append(clock() - began)
-    taken.sort()
-    shares = {"p50": 0.5, "p99": 0.99, "p99.9": 0.999}
-    told = ", ".join(f"{name} {taken[int(len(taken) * share)] / 1e3:.2f}" for name, share in shares.items())
+    told = _shares([nanoseconds / 1e3 for nanoseconds in taken], {"p50": 0.5, "p99": 0.99, "p99.9": 0.999})
     yield "one whole check, all scopes, strings never seen (us)", told, "bar p99 5"
 
 
@@ -190,6 +222,25 @@ def _replicated(follower: Follower, ledger: Ledger, seconds: float) -> Iterator[
     yield "kills a second, verified, on disk and applied", f"{count / wall:,.0f}", told
     if follower.position(ledger.stream) != (1, ledger.sequence):
         raise RuntimeError("the follower fell behind")
+
+
+def _fed(
+    folder: Path, follower: Follower, rate: int, seconds: float, late: list[float]
+) -> Iterator[tuple[str, str, str]]:
+    """A feed of new kills, from the ledger's transaction to this sidecar."""
+    with _paused() as pauses:
+        fed = kill_feed.feed(folder, follower, rate, seconds)
+    control, sidecar = (f"{spent / fed.kills * 1e6:.1f} us" for spent in (fed.control_cpu_s, fed.sidecar_cpu_s))
+    pace = f"{rate:,} a second" if rate else "as fast as can be"
+    told = f"bar {RATE:,}; CPU each: control plane {control}, sidecar {sidecar}"
+    yield f"kills a second from ledger to sidecar, {pace}", f"{fed.rate:,.0f}", told
+    late.sort()
+    shares = {"p50": 0.5, "p99": 0.99, "max": 1.0}
+    told = ", ".join(
+        f"{name} {late[min(int(len(late) * share), len(late) - 1)] * 1e3:.0f}" for name, share in shares.items()
+    )
+    yield "  how late each was applied (ms)", told, f"of {len(late):,}"
+    yield "  longest garbage collection", f"{max(pauses, default=0.0) * 1e3:.1f} ms", f"of {len(pauses)}"
 
 
 def _decisions(
