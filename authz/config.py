@@ -11,7 +11,6 @@ Seconds are floats named `…_s`, sizes are integers named `…_bytes`.
 from __future__ import annotations
 
 import difflib
-import ipaddress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self, TypeVar
 
@@ -20,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 
 from authz import destination
 from authz.errors import ConfigError
+from authz.loopback import is_local
 from authz.model import Protocol
 
 if TYPE_CHECKING:
@@ -41,17 +41,6 @@ class Group(BaseModel):
     """A frozen set of settings that refuses keys it does not know."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-
-def is_local(address: str) -> bool:
-    """Whether `address` is a Unix socket or a loopback address."""
-    if address.startswith("unix:"):
-        return True
-    host = address.rpartition(":")[0].strip("[]")
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 class Tls(Group):

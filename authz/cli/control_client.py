@@ -20,8 +20,8 @@ from google.protobuf import json_format
 
 from authz import secret_file
 from authz.cli.state import state_folder
-from authz.config import is_local
 from authz.errors import AuthzError, ConfigError, ProgramError
+from authz.loopback import is_loopback
 from authz.reasons import CATALOGUE
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ def connect(control: str | None, state: Path | None) -> ControlClient:
     parsed = urllib3.util.parse_url(url)
     if parsed.scheme not in {"http", "https"} or not parsed.host or parsed.path or parsed.auth:
         raise ConfigError("--control is not http(s)://HOST:PORT", remedy="such as http://127.0.0.1:8443")
-    if parsed.scheme == "http" and not is_local(f"{parsed.host}:0"):
+    if parsed.scheme == "http" and not is_loopback(parsed.host or ""):
         raise ConfigError(f"plaintext to `{parsed.host}` would show your credential", remedy="use https")
     pool = urllib3.PoolManager(num_pools=1, ca_certs=os.environ.get(CA))
     return ControlClient(url=url, credential=_credential(folder), pool=pool)

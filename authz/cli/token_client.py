@@ -15,11 +15,11 @@ from urllib.parse import urlencode
 import urllib3
 
 from authz.clock import SystemClock, random_id
-from authz.config import is_local
 from authz.errors import AuthzError, ProgramError
 from authz.identity import jose
 from authz.identity.oauth import metadata
 from authz.identity.oauth.clients import ASSERTION_TYPE, client_id
+from authz.loopback import is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -68,7 +68,7 @@ class TokenClient:
     def _issuer(self) -> str:
         issuer = str(self._send("GET", metadata.WELL_KNOWN).get("issuer", ""))
         host = urllib3.util.parse_url(self.url).host or ""
-        if issuer != self.url and not is_local(f"{host}:0"):
+        if issuer != self.url and not is_loopback(host):
             raise ProgramError(f"{self.url} calls itself another issuer", remedy="give its own address as --control")
         return issuer
 

@@ -12,8 +12,9 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, model_validator
 
-from authz.config import Group, Issuer, Seconds, Telemetry, is_local
+from authz.config import Group, Issuer, Seconds, Telemetry
 from authz.errors import ConfigError
+from authz.loopback import is_local
 
 
 class ServerTls(Group):

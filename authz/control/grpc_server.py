@@ -17,12 +17,12 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from authz.config import is_local
 from authz.control.authentication import Presented
 from authz.control.dispatcher import Asked
 from authz.control.forms import Binary
 from authz.control.refusals import RefusedError
 from authz.errors import ConfigError, ProgramError
+from authz.loopback import is_local
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -16,8 +16,8 @@ import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from authz.config import is_local
 from authz.errors import ConfigError, ProgramError
+from authz.loopback import is_local
 
 if TYPE_CHECKING:
     import asyncio

@@ -26,8 +26,8 @@ from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError,
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from authz.clock import SystemClock
-from authz.config import is_local
 from authz.errors import ConfigError, UnavailableError
+from authz.loopback import is_loopback
 from authz.reasons import DATABASE_UNAVAILABLE
 
 if TYPE_CHECKING:
@@ -222,7 +222,7 @@ def _is_private(url: URL) -> bool:
     mode = url.query.get("sslmode")
     host = url.host or url.query.get("host") or ""
     hosts = (host,) if isinstance(host, str) else host
-    return mode in _TLS_MODES or all(not each or each.startswith("/") or is_local(f"{each}:0") for each in hosts)
+    return mode in _TLS_MODES or all(not each or each.startswith("/") or is_loopback(each) for each in hosts)
 
 
 @contextmanager

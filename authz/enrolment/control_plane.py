@@ -16,10 +16,10 @@ import urllib3
 from google.protobuf import json_format
 
 from authz._gen.authz.control.v1.sidecars_pb2 import EnrolRequest, EnrolResponse
-from authz.config import is_local
 from authz.encoding import decode_json_object
 from authz.enrolment.names import SERVER_NAME
 from authz.errors import ConfigError, ProgramError
+from authz.loopback import is_loopback
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -95,7 +95,7 @@ def _checked(url: str) -> str:
         parsed = urllib3.util.Url()
     if parsed.scheme not in ("http", "https") or not parsed.host or parsed.auth is not None:
         raise ConfigError("--control is not an http or https URL", remedy="such as https://control.example:8443")
-    if parsed.scheme == "http" and not is_local(f"{parsed.host}:0"):
+    if parsed.scheme == "http" and not is_loopback(parsed.host or ""):
         raise ConfigError("plaintext would show the enrolment token to the network", remedy="use https in --control")
     return url.rstrip("/")
 

@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Final
 
 import urllib3
 
-from authz.config import is_local
 from authz.errors import ConfigError, UnavailableError
 from authz.identity import development_issuer, jwks
+from authz.loopback import is_loopback
 from authz.reasons import JWKS_UNAVAILABLE
 
 if TYPE_CHECKING:
@@ -256,7 +256,7 @@ class JwksUrl:
         parsed = urllib3.util.parse_url(self.url)
         if parsed.auth is not None or not parsed.host:
             raise ConfigError("the JWKS URL must name a host and hold no credentials")
-        if parsed.scheme != "https" and not (parsed.scheme == "http" and is_local(f"{parsed.host}:0")):
+        if parsed.scheme != "https" and not (parsed.scheme == "http" and is_loopback(parsed.host or "")):
             raise ConfigError(f"the JWKS URL on `{parsed.host}` must be https", remedy="use https, or a file")
 
     def __call__(self) -> bytes:

@@ -18,9 +18,9 @@ from urllib.parse import quote_plus, urlencode
 
 import urllib3
 
-from authz.config import is_local
 from authz.encoding import decode_json_object
 from authz.errors import ConfigError, UnavailableError
+from authz.loopback import is_loopback
 from authz.reasons import UPSTREAM_CREDENTIAL
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class TokenEndpoint:
         parsed = urllib3.util.parse_url(settings.token_endpoint)
         if parsed.auth is not None or not parsed.host:
             raise ConfigError("token_endpoint must name a host and hold no credentials")
-        if parsed.scheme != "https" and not (parsed.scheme == "http" and is_local(f"{parsed.host}:0")):
+        if parsed.scheme != "https" and not (parsed.scheme == "http" and is_loopback(parsed.host or "")):
             raise ConfigError(f"token_endpoint on `{parsed.host}` must be https", remedy="use https")
         self._settings = settings
         self._secret = secret

@@ -19,8 +19,8 @@ from urllib.parse import urlsplit
 import orjson
 import urllib3
 
-from authz.config import is_local
 from authz.errors import BundleError, ConfigError, PolicyError, UnavailableError
+from authz.loopback import is_loopback
 from authz.policy.engine import entrypoint_names
 from authz.reasons import POLICY_ERROR, POLICY_UNAVAILABLE
 
@@ -49,7 +49,7 @@ class ServerEngine:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/") or parts.query:
             raise ConfigError(f"`{url}` is not the address of an OPA server", remedy="write http://127.0.0.1:8181")
-        if parts.scheme == "http" and not is_local(f"{parts.hostname}:0"):
+        if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
             raise ConfigError(f"plaintext to `{parts.hostname}` could be forged into an allow", remedy="use https")
         headers = {"content-type": "application/json"} | ({"authorization": f"Bearer {token}"} if token else {})
         self._pool = urllib3.connection_from_url(url, maxsize=CONNECTIONS, headers=headers)

@@ -18,8 +18,9 @@ from urllib.parse import unquote, urlsplit
 
 import yaml
 
-from authz.config import KIB, is_local
+from authz.config import KIB
 from authz.errors import ConfigError
+from authz.loopback import is_local
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -10,11 +10,11 @@ Pure over a parsed document. Trusts nothing in it.
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from authz.config import Limits
+from authz.loopback import is_loopback
 from authz.policy.lint import Finding
 from authz.proxy import document
 from authz.proxy.rules import RULES
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
 
 LIMITS: Final = Limits()
 SHORTEST_S: Final = LIMITS.deadline_s + 0.04
-_PROMISED: Final = {"request": "sanitize-promised", "duplex": "answers-promised"}
-"""What it is when the filter of a leg is missing although `authz.ext_proc` says that it is there."""
 """The service's own deadline and its grace for the record: with less, its denials never arrive."""
 LONGEST_S: Final = 1.0
 EXT_AUTHZ: Final = "envoy.filters.http.ext_authz"
 PARTIAL: Final = ("BUFFERED_PARTIAL", "3")
+_PROMISED: Final = {"request": "sanitize-promised", "duplex": "answers-promised"}
+"""What it is when the filter of a leg is missing although `authz.ext_proc` says that it is there."""
 V3: Final = ("V3", "2")
 _PER: Final = {"HUNDRED": 100, "TEN_THOUSAND": 10_000, "MILLION": 1_000_000, "": 100, "0": 100, "1": 10_000}
 
@@ -308,12 +308,5 @@ def _peer(root: Node, service: Node) -> Found:
         for endpoints in cluster.at("load_assignment", "endpoints").each():
             for endpoint in endpoints.at("lb_endpoints").each():
                 address = endpoint.at("endpoint", "address", "socket_address", "address")
-                if address and not _is_loopback(address.text):
+                if address and not is_loopback(address.text):
                     yield "plaintext", address, f"checks cross the network to `{address.text}` in plaintext"
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

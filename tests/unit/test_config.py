@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from authz.config import Config, Control, Issuer, Listen, Policy, Revocation, Route, is_local, load
+from authz.config import Config, Control, Issuer, Listen, Policy, Revocation, Route, load
 from authz.errors import ConfigError
 from authz.model import Protocol
 from tests.fakes import ISSUER, configuration
@@ -114,11 +114,6 @@ def test_a_refusal_never_repeats_the_value(tmp_path: Path) -> None:
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     assert "No such file" in refused(tmp_path / "absent.yaml")
-
-
-@pytest.mark.parametrize("address", ["127.0.0.1:1", "[::1]:1", "localhost:1", "unix:///run/a.sock", "unix://@a"])
-def test_loopback_and_sockets_are_local(address: str) -> None:
-    assert is_local(address)
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0:1", "[::]:1", "192.168.0.1:1", "example.com:1", ":9191"])

@@ -75,7 +75,7 @@ def test_the_list_of_commands_imports_none_of_them() -> None:
 SERVING = ("grpc", "opentelemetry", "redis", "sqlalchemy", "starlette", "uvicorn")
 
 
-@pytest.mark.parametrize("name", ["serve", "control", "kill"])
+@pytest.mark.parametrize("name", ["serve", "control", "kill", "lift", "kills", "agents", "token"])
 def test_help_loads_nothing_that_serves(name: str) -> None:
     program = (
         f"import sys\nfrom authz.cli import load\nload({name!r})\n"
