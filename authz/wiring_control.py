@@ -143,6 +143,7 @@ class ControlPlane:
             routes=self._routes(),
         )
         self._http = HttpServer(config.control.http, app, config.control.tls, client_ca=config.tokens.client_ca)
+        self._is_serving = False
         self._stop = threading.Event()
         self._ticker = threading.Thread(target=self._tick, name="readiness", daemon=True)
 
@@ -157,7 +158,7 @@ class ControlPlane:
         return self._database.url
 
     def start(self) -> None:
-        """Begin to answer."""
+        """Begin to answer. Health says so by the time this returns."""
         for source in self._issuers:
             source.start()
         for task in self._tasks:
@@ -165,6 +166,7 @@ class ControlPlane:
         for server in self._servers.values():
             server.start()
         self._http.start()
+        self._say_health()
         secret_file.replace(self.state / "control.json", json.dumps(self.addresses).encode())
         self._ticker.start()
 
@@ -331,17 +333,18 @@ class ControlPlane:
         return credential
 
     def _tick(self) -> None:
+        while not self._stop.wait(TICK_S):
+            self._say_health()
+
+    def _say_health(self) -> None:
         """Health follows readiness."""
-        serving = False
-        while True:
-            waiting = self.unready()
-            if serving != (not waiting):
-                serving = not waiting
-                log.log(logging.INFO if serving else logging.WARNING, "ready" if serving else f"not ready: {waiting}")
-                for server in self._servers.values():
-                    server.set_serving(serving)
-            if self._stop.wait(TICK_S):
-                return
+        waiting = self.unready()
+        if self._is_serving == (not waiting):
+            return
+        self._is_serving = not waiting
+        log.log(logging.WARNING if waiting else logging.INFO, f"not ready: {waiting}" if waiting else "ready")
+        for server in self._servers.values():
+            server.set_serving(self._is_serving)
 
 
 def _guard(control: Listeners) -> Guard:

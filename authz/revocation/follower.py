@@ -17,6 +17,7 @@ import math
 import threading
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
@@ -55,9 +56,13 @@ class _Stream:
     keys: Mapping[str, Ed25519PublicKey]
     journal: Journal
     freshness: Freshness
-    pending: list[tuple[int, Signed]] = field(default_factory=list)
+    pending: list[Callable[[], None]] = field(default_factory=list)
+    """What the journal has not taken yet, in order."""
     needs: str = ""
-    """What only the control plane can give: `entries` or `snapshot`."""
+    """What only the control plane can give: `entries`, `snapshot`, or `compact`, a snapshot for the journal alone."""
+    later: list[tuple[int, Signed]] | None = None
+    """Batches since a snapshot was asked for, at `later_from`: it may come without them."""
+    later_from: int = 0
     said_at_ns: int = 0
     """The ledger's time of what was applied last: a later heartbeat that knows less has forgotten it."""
     beat_ns: int = 0
@@ -232,9 +237,13 @@ class Follower:
             if not isinstance(snapshot, Snapshot) or not self._restore(followed, snapshot, content):
                 return
             followed.said_at_ns = max(followed.said_at_ns, snapshot.at_ns)
-            if self._write(followed, lambda: followed.journal.replace(snapshot.epoch, description, content)):
-                followed.pending.clear()
-            followed.needs = ""
+            kept, later = followed.journal, followed.later or []
+            followed.pending = [
+                partial(kept.replace, snapshot.epoch, description, content),
+                *(partial(kept.append, epoch, batch) for epoch, batch in later if epoch == snapshot.epoch),
+            ]
+            followed.needs, followed.later = "", None
+            self._flush(followed)
             self.moved.set()
 
     def ask(self, stream: str, what: str) -> None:
@@ -242,6 +251,8 @@ class Follower:
         followed = self._streams[stream]
         if followed.needs != "snapshot":
             followed.needs = what
+        if what != "entries" and followed.later is None:
+            self._keep_later(followed)
         self.wanted.set()
 
     def close(self) -> None:
@@ -284,6 +295,10 @@ class Follower:
             self._replica.apply(batch)
             stream.said_at_ns = max(stream.said_at_ns, batch.at_ns)
             self._append(stream, batch.epoch, signed)
+            if stream.later is not None:
+                stream.later.append((batch.epoch, signed))
+                if len(stream.later) > self._max_pending:
+                    self._keep_later(stream)
             self.moved.set()
             self._observe(batch)
         elif place is Place.GAP:
@@ -336,16 +351,19 @@ class Follower:
     # The journal. The lock is held.
 
     def _append(self, stream: _Stream, epoch: int, signed: Signed) -> None:
-        stream.pending.append((epoch, signed))
+        stream.pending.append(partial(stream.journal.append, epoch, signed))
         self._flush(stream)
         if len(stream.pending) > self._max_pending:
             stream.pending = stream.pending[:1]  # one is enough to say that the journal is not whole
             self.ask(stream.name, "snapshot")
 
+    def _keep_later(self, stream: _Stream) -> None:
+        """Keep the batches from here on, for the journal that a snapshot begins: one that is older will not do."""
+        stream.later, stream.later_from = [], self._replica.position(stream.name)[1]
+
     def _flush(self, stream: _Stream) -> bool:
         while stream.pending:
-            epoch, signed = stream.pending[0]
-            if not self._write(stream, lambda: stream.journal.append(epoch, signed)):  # noqa: B023 - called at once
+            if not self._write(stream, stream.pending[0]):
                 return False
             del stream.pending[0]
         return True
@@ -362,6 +380,7 @@ class Follower:
         return True
 
     def _restore(self, stream: _Stream, snapshot: Snapshot, content: bytes) -> bool:
+        """Whether the snapshot holds what is known, but for what came since it was asked for."""
         whole = len(content) == snapshot.size_bytes and sha256(content).hexdigest() == snapshot.sha256
         if not whole:
             self._refuse(stream, EntryError(KILL_FORGED, "a snapshot's content is not what was signed"))
@@ -374,7 +393,8 @@ class Follower:
         if place is Place.REGRESS:
             self._alarm_regress(stream)
         gc.freeze()  # no collection is to walk a million kills while a decision waits
-        return place is Place.NEXT
+        overtaken = place is Place.OLD and stream.later is not None and snapshot.sequence >= stream.later_from
+        return place is Place.NEXT or overtaken
 
     def _recall(self, stream: _Stream) -> None:
         """Begin from the journal, as far as each message of it verifies and follows the one before."""
@@ -386,6 +406,7 @@ class Follower:
         whole = all(chapters)
         if not whole:
             stream.needs = "snapshot"  # it must replace what lies there before anything is appended to it
+            self._keep_later(stream)
         beat = stream.journal.heartbeat()
         heartbeat = self._read(stream, beat) if whole and beat is not None else None
         # One that knows more than the journal says that the disk has lost entries.

@@ -129,7 +129,10 @@ class Journal:
             os.fdatasync(file)
         except OSError:
             # A torn frame in the middle would hide all that comes after it.
-            os.ftruncate(file, self._size)
+            try:
+                os.ftruncate(file, self._size)
+            except OSError:
+                self.close()  # whoever opens it again cuts it off
             raise
         self._size += len(frame)
 
@@ -185,10 +188,14 @@ class Journal:
 def _put(folder: Path, name: str, octets: bytes) -> None:
     draft = folder / f".{name}"
     file = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(file, "wb") as stream:
-        stream.write(octets)
-        stream.flush()
-        os.fsync(stream.fileno())
+    try:
+        with os.fdopen(file, "wb") as stream:
+            stream.write(octets)
+            stream.flush()
+            os.fsync(stream.fileno())
+    except OSError:
+        draft.unlink(missing_ok=True)  # or a disk that is full stays so by what it could not take
+        raise
     draft.replace(folder / name)
     _sync(folder)
 

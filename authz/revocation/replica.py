@@ -99,18 +99,21 @@ class Replica:
         """Put a snapshot in the place of what is known, unless it is older.
 
         In one epoch it is the whole truth: what it leaves out was lifted or has expired long ago. Of a later epoch the
-        ledger began anew, perhaps from a backup: kills that it does not name stay until it does (E7).
+        ledger began anew, perhaps from a backup: kills that it does not name stay until it does, and so does what it
+        has forgotten of agents that were stopped (E7).
 
         Raises:
             EntryError: KILL_UNREADABLE; what is known stays.
         """
         known = self._states[snapshot.stream]
-        if (snapshot.epoch, snapshot.sequence) < (known.epoch, known.sequence):
+        if snapshot.epoch < known.epoch:
             return Place.REGRESS
+        if snapshot.epoch == known.epoch and snapshot.sequence < known.sequence:
+            return Place.OLD
         state = _read(content, snapshot.stream)
         state.epoch, state.sequence = snapshot.epoch, snapshot.sequence
-        begins_anew = known.epoch not in (0, snapshot.epoch)
-        state.inherit(known.in_force(snapshot.stream) if begins_anew else known.inherited)
+        if known.epoch:
+            state.inherit(known, snapshot.stream)
         self._states[snapshot.stream] = state
         self.sequence += 1
         return Place.NEXT

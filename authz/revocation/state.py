@@ -13,8 +13,10 @@ which says its kind by the dict that it lies in, and the ids by what they kill.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from authz.model import Autonomy, Lifecycle
 from authz.revocation.entries import AgentEntry, KillEntry, LiftEntry
 from authz.revocation.scopes import Scope, ScopeKind
 
@@ -27,18 +29,33 @@ if TYPE_CHECKING:
 
 _FIRST: Final = 1
 """The version of a kill that was never changed: not kept."""
+_LIFECYCLES: Final = list(Lifecycle)
+_AUTONOMIES: Final = list(Autonomy)
 
 
 class StreamState:
     """Kills and facts of one stream at `epoch` and `sequence`; both 0 before anything is known."""
 
-    __slots__ = ("_agents", "_expiries", "_ids", "_values", "_versions", "epoch", "inherited", "sequence", "values")
+    __slots__ = (
+        "_agents",
+        "_expiries",
+        "_forgotten",
+        "_ids",
+        "_inherited",
+        "_values",
+        "_versions",
+        "epoch",
+        "sequence",
+        "values",
+    )
 
     def __init__(self) -> None:
         self.epoch = 0
         self.sequence = 0
-        self.inherited: tuple[KillEntry, ...] = ()
+        self._inherited: tuple[KillEntry, ...] = ()
         """Kills of earlier epochs that the ledger has not named since: kept until it does (E7)."""
+        self._forgotten: dict[str, tuple[int, AgentFacts]] = {}
+        """Facts of earlier epochs that the ledger has lost, and the version that it knows: they count until a later."""
         self._ids: dict[str, str] = {}  # a scope's value to the ids of its kills, of any kind, separated by spaces
         self.values: set[str] = set()
         """The keys of `_ids`, by themselves: what is not killed is found out in a set with half the cache misses."""
@@ -83,11 +100,29 @@ class StreamState:
         for value, kill in zip(values, ids, strict=True):
             self._name(value, kill)
 
-    def inherit(self, kills: Iterable[KillEntry]) -> None:
-        """Keep kills of earlier epochs, but those that this state names."""
-        self.inherited = tuple(kill for kill in kills if not self._version(kill.id))
-        for kill in self.inherited:
+    def inherit(self, before: StreamState, stream: str) -> None:
+        """Keep what `before` stopped and the ledger of a later epoch has lost.
+
+        A kill stays until it is named; an agent that was stopped, until the registry changes it again.
+        """
+        begins_anew = before.epoch != self.epoch
+        kills = before.in_force(stream) if begins_anew else before._inherited
+        self._inherited = tuple(kill for kill in kills if not self._version(kill.id))
+        for kill in self._inherited:
             self._kill(kill)
+        lost = before._forgotten
+        if begins_anew:
+            lost = lost | {
+                agent: (self._agent_version(agent), facts)
+                for agent, (version, facts) in before._agents.items()
+                if self._agent_version(agent) < version
+            }
+        for agent, (version, facts) in lost.items():
+            known = self._agents.get(agent)
+            stopped = _narrower(known[1], facts) if known else facts
+            if self._agent_version(agent) <= version and (known is None or stopped != known[1]):
+                self._forgotten[agent] = (version, facts)
+                self._agents[agent] = (version, stopped)
 
     def facts(self, agent: str) -> AgentFacts | None:
         """What the registry says of the agent."""
@@ -115,6 +150,11 @@ class StreamState:
                     at_ns=0,
                     expires_at_ns=self._expiries.get(kill, 0),
                 )
+
+    def _agent_version(self, agent: str) -> int:
+        """Of the registry's facts; 0 where it is not known."""
+        known = self._agents.get(agent)
+        return known[0] if known else 0
 
     def _is_expired(self, kill: str, now_ns: int) -> bool:
         expires_at_ns = self._expiries.get(kill)
@@ -162,3 +202,13 @@ class StreamState:
             self.values.discard(value)
             del self._ids[value]
         self._expiries.pop(kill, None)
+
+
+def _narrower(known: AgentFacts, lost: AgentFacts) -> AgentFacts:
+    """What the ledger knows of an agent, as far as what it has lost did not stop it."""
+    return replace(
+        known,
+        lifecycle=max(known.lifecycle, lost.lifecycle, key=_LIFECYCLES.index),
+        autonomy=min(known.autonomy, lost.autonomy, key=_AUTONOMIES.index),
+        memory_writes_paused=known.memory_writes_paused or lost.memory_writes_paused,
+    )

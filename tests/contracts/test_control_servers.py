@@ -30,6 +30,7 @@ from authz.errors import ConfigError, ProgramError
 from authz.identity.clock_guard import ClockGuard
 from authz.identity.tokens import TrustedIssuer
 from tests.control import operators_service, pem, running
+from tests.control_planes import control_plane
 from tests.fakes import FakeClock
 from tests.identity_fakes import ABSENT, NOW, FakeKeys, Forge, key_set, signing_key
 
@@ -246,6 +247,12 @@ def test_health_and_reflection_say_which_services_there_are(plane: Plane) -> Non
         answer = reflection_pb2.ServerReflectionResponse.FromString(next(shown(iter([wanted]))))
     names = {service.name for service in answer.list_services_response.service}
     assert names >= {f"{PACKAGE}.Kills", f"{PACKAGE}.Operators", "grpc.health.v1.Health"}
+
+
+def test_health_says_so_as_soon_as_a_control_plane_has_started(tmp_path: Path) -> None:
+    with control_plane(tmp_path) as running, grpc.insecure_channel(running.plane.addresses["grpc"]) as channel:
+        check: Any = channel.unary_unary("/grpc.health.v1.Health/Check", None, None)
+        assert health_pb2.HealthCheckResponse.FromString(check(b"")).status == health_pb2.HealthCheckResponse.SERVING
 
 
 # Who is known by what

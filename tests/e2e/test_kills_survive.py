@@ -51,13 +51,18 @@ class ControlProgram:
                 stdout=log,
                 stderr=log,
             )
-        eventually((self.state / "control.json").exists, 60)
+        eventually(self._answers, 60)
 
     def kill(self) -> None:
         if self.process is not None:
             self.process.kill()
             self.process.wait(30)
             self.process = None
+
+    def _answers(self) -> bool:
+        assert self.process is not None
+        assert self.process.poll() is None, (self.state.parent / "log").read_text()[-3000:]
+        return (self.state / "control.json").exists()
 
 
 @dataclass

@@ -331,6 +331,54 @@ def test_a_journal_that_grows_is_replaced_by_a_snapshot(tmp_path: Path) -> None:
     assert bench.follower.needs("acme") == ""
 
 
+def test_a_snapshot_overtaken_on_its_way_still_begins_the_journal_anew(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, compact_bytes=900)
+    bench.join()
+    for number in range(5):
+        bench.acme.kill("agent", f"agent-{number}")
+        bench.tell(bench.acme.batch())
+    bench.beat()
+    overtaken = bench.acme.snapshot()
+    bench.acme.kill("agent", "later")
+    bench.tell(bench.acme.batch())
+    bench.follower.take_snapshot("acme", *overtaken)
+    bench.beat()
+    assert (bench.follower.needs("acme"), bench.follower.alarms()) == ("", {})
+    bench.restart()
+    assert [bench.killed(agent) for agent in ("agent-0", "agent-4", "later")] == [True] * 3
+    assert bench.serves(Risk.READ) == "flagged"
+
+
+def test_a_snapshot_from_before_it_was_asked_for_is_left_aside_without_an_alarm(bench: Bench) -> None:
+    old = bench.acme.snapshot()
+    bench.acme.kill("agent", "agent-1")
+    bench.tell(bench.acme.batch())
+    bench.follower.ask("acme", "snapshot")
+    bench.follower.take_snapshot("acme", *old)
+    assert (bench.follower.needs("acme"), bench.follower.alarms()) == ("snapshot", {})
+    bench.restart()
+    assert bench.killed()
+
+
+def test_a_snapshot_that_the_disk_did_not_take_is_not_reported_and_is_kept_once_there_is_room(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    folder = folder_of(bench.folder, "acme")
+    folder.write_bytes(b"")  # what cannot be written, by whatever user
+    bench.acme.kill("agent", "agent-1")
+    bench.join()
+    assert bench.killed()
+    assert not bench.follower.is_durable("acme")
+    assert bench.serves(Risk.READ) == "KILL_STALE"
+    bench.acme.kill("agent", "agent-2")
+    bench.tell(bench.acme.batch())
+    folder.unlink()
+    bench.beat()
+    assert (bench.follower.is_durable("acme"), bench.serves(Risk.WRITE)) == (True, "fresh")
+    bench.restart()
+    assert [bench.killed(agent) for agent in ("agent-1", "agent-2")] == [True, True]
+    assert bench.serves(Risk.READ) == "flagged"
+
+
 def test_what_the_control_plane_answers_does_not_make_redis_less_silent(bench: Bench) -> None:
     assert not bench.follower.is_silent("acme")
     bench.clock.advance(1.1)

@@ -60,6 +60,9 @@ MISSING = [
 ]  # fmt: skip
 
 
+FREE = AgentFacts(lifecycle=Lifecycle.ACTIVE, autonomy=Autonomy.AUTONOMOUS, owner="ops")
+
+
 class Ledger:
     """Says one stream in order, as the control plane would."""
 
@@ -82,6 +85,9 @@ class Ledger:
 
     def lift(self, kill: str, version: int = 2) -> None:
         self.entries.append(LiftEntry(sequence=self.sequence + 1, id=kill, version=version, at_ns=0))
+
+    def agent(self, version: int, facts: AgentFacts) -> None:
+        self.entries.append(AgentEntry(sequence=self.sequence + 1, agent="agent-1", version=version, facts=facts))
 
     def batch(self, first: int = 1, last: int = 0) -> Batch:
         run = self.entries[first - 1 : last or None]
@@ -286,7 +292,7 @@ def test_e7_an_older_ledger_frees_nobody() -> None:
     ledger = Ledger(epoch=2)
     ledger.kill(scopes.parse("agent", "agent-1", "acme"))
     following = replica(ledger)
-    assert following.restore(*Ledger(epoch=2).snapshot()) is Place.REGRESS
+    assert following.restore(*Ledger(epoch=2).snapshot()) is Place.OLD
     yesterday = Ledger(epoch=1)
     yesterday.kill(scopes.parse("agent", "x", "acme"))
     assert following.restore(*yesterday.snapshot()) is Place.REGRESS
@@ -347,6 +353,43 @@ def test_the_registrys_latest_word_on_an_agent_is_known() -> None:
     assert following.facts(PRINCIPAL) == paused
     assert following.facts(dataclasses.replace(PRINCIPAL, tenant="other")) is None
     assert following.facts(dataclasses.replace(PRINCIPAL, tenant="third")) is None
+
+
+def told(following: Replica) -> tuple[Lifecycle, bool] | None:
+    facts = following.facts(PRINCIPAL)
+    return (facts.lifecycle, facts.memory_writes_paused) if facts else None
+
+
+@pytest.mark.parametrize("backed_up", [(), ((3, FREE),)])
+def test_e7_an_agent_stays_stopped_when_the_ledger_forgets_until_the_registry_changes_it_again(
+    backed_up: tuple[tuple[int, AgentFacts], ...],
+) -> None:
+    ledger = Ledger()
+    ledger.agent(5, dataclasses.replace(FREE, lifecycle=Lifecycle.PAUSED, memory_writes_paused=True))
+    following = replica(ledger)
+    for anew in (Ledger(epoch=2), last := Ledger(epoch=3)):
+        for version, facts in backed_up:
+            anew.agent(version, facts)
+        for _ in range(2):  # a later snapshot of the same epoch frees nobody either
+            assert following.restore(*anew.snapshot()) is Place.NEXT
+            assert told(following) == (Lifecycle.PAUSED, True)
+            anew.kill(scopes.parse("agent", "x", "acme"))
+    last.agent(4, FREE)
+    assert following.apply(last.batch(last.sequence - 1)) is Place.NEXT
+    assert told(following) == (Lifecycle.ACTIVE, False)
+    last.kill(scopes.parse("agent", "y", "acme"))
+    assert following.restore(*last.snapshot()) is Place.NEXT
+    assert told(following) == (Lifecycle.ACTIVE, False)
+
+
+def test_e7_an_agent_that_a_restored_ledger_knows_to_be_stopped_is_stopped() -> None:
+    ledger = Ledger()
+    ledger.agent(5, FREE)
+    following = replica(ledger)
+    anew = Ledger(epoch=2)
+    anew.agent(3, dataclasses.replace(FREE, lifecycle=Lifecycle.PAUSED))
+    following.restore(*anew.snapshot())
+    assert told(following) == (Lifecycle.PAUSED, False)
 
 
 def test_each_change_moves_the_sequence() -> None:
