@@ -369,6 +369,24 @@ SIDECAR_REMOVED = _reason(
     "Ask an admin for an enrolment token, remove the identity on disk and start again.",
 )
 SIDECAR_UNKNOWN = _malformed("SIDECAR_UNKNOWN", 404, "there is no such sidecar", "List the sidecars.")
+REVISION_UNKNOWN = _malformed(
+    "REVISION_UNKNOWN",
+    404,
+    "there is no such bundle or revision",
+    "See `authz bundle list` and `authz bundle history`.",
+)
+REVISION_HELD = _malformed(
+    "REVISION_HELD", 409, "the revision is under legal hold", "Ask a security-lead to release the hold."
+)
+PUSH_UNPINNED = _malformed(
+    "PUSH_UNPINNED",
+    409,
+    "no keys are pinned at the control plane, so that nothing it is sent could be verified",
+    "Operators: set `bundles.trust` in the control plane's configuration.",
+)
+PUSH_CHANGED = _malformed(
+    "PUSH_CHANGED", 409, "somebody else pushed to this name at once", "Look at its history, then push again."
+)
 OPERATOR_UNKNOWN = _malformed("OPERATOR_UNKNOWN", 404, "there is no such operator", "List the operators.")
 OPERATOR_EXISTS = _malformed(
     "OPERATOR_EXISTS",

@@ -22,6 +22,9 @@ from authz.control.actions_sql import Actions
 from authz.control.authentication import Authentication
 from authz.control.authorities_sql import Authorities
 from authz.control.bootstrap import first_credential
+from authz.control.bundle_app import BundleApp
+from authz.control.bundle_collector import BundleCollector
+from authz.control.bundles_service import BundlesService
 from authz.control.dispatcher import Dispatcher
 from authz.control.grpc_server import GrpcServer, server_credentials
 from authz.control.http_app import http_app
@@ -35,7 +38,7 @@ from authz.control.operator_tokens import OperatorTokens
 from authz.control.operators_service import OperatorsService
 from authz.control.operators_sql import Operators
 from authz.control.redis_accounts import RedisAccounts, without_credentials
-from authz.control.replication_service import ReplicationService
+from authz.control.replication_service import Bundles, ReplicationService
 from authz.control.sidecars_service import SidecarsService
 from authz.control.sidecars_sql import Sidecars
 from authz.control.token_issuer import TokenIssuer
@@ -45,6 +48,9 @@ from authz.identity.clock_guard import ClockGuard
 from authz.identity.jwks_source import open_jwks
 from authz.identity.tokens import TrustedIssuer
 from authz.model import PLATFORM
+from authz.policy.admission import pinned
+from authz.policy.bundle_reports_sql import BundleReports
+from authz.policy.registry_sql import Registry
 from authz.revocation import publication_sql
 from authz.revocation.guard import Guard
 from authz.revocation.kills_sql import KillBook, Quota
@@ -66,12 +72,16 @@ if TYPE_CHECKING:
     from starlette.routing import Route
 
     from authz.control.config import ControlConfig, Listeners
+    from authz.policy.pinned import Trust
 
 log: Final = logging.getLogger(__name__)
 TICK_S: Final = 0.5
 """How often health is brought in line with readiness."""
 PUBLISHER_LEASE_S: Final = 1.5
 """Kills go the slow way for so long when the instance that publishes them dies."""
+
+
+COLLECTOR_LEASE_S: Final = 60.0
 
 
 class Task(Protocol):
@@ -123,6 +133,8 @@ class ControlPlane:
         self._stream_keys = StreamKeys(self._database, self._ledger, self._sealer)
         self._authorities = Authorities(self._database, self._sealer)
         self._sidecars = Sidecars(self._database)
+        self._registry = Registry(self._database)
+        self._bundle_reports = BundleReports(self._database)
         self._accounts = RedisAccounts(config.control.redis, self._sidecars.present) if config.control.redis else None
         self._begin([PLATFORM, *(tenant for sidecar in self._sidecars.present() for tenant in sidecar.tenants)])
         self._members = self._membership()
@@ -141,6 +153,7 @@ class ControlPlane:
             unready=self.unready,
             addresses=lambda: self.addresses,
             routes=self._routes(),
+            push_bytes=config.bundles.push_bytes,
         )
         self._http = HttpServer(config.control.http, app, config.control.tls, client_ca=config.tokens.client_ca)
         self._is_serving = False
@@ -211,6 +224,7 @@ class ControlPlane:
         """Every service of the API, by its name in `authz.control.v1`."""
         return {
             "Agents": self._tokens.agents,
+            "Bundles": BundlesService(self._registry, self._pins(), self._clock),
             "Keys": self._tokens.keys,
             "Kills": self._kills_service(),
             "Operators": OperatorsService(self._operators, self._actions, self._clock, secrets.token_bytes),
@@ -220,10 +234,18 @@ class ControlPlane:
                 self._ledger,
                 self._stream_keys,
                 self._reports,
+                Bundles(self._registry, self._bundle_reports),
                 published=lambda: (self._tokens.issuer, self._tokens.key_set()),
             ),
-            "Sidecars": SidecarsService(self._members, self._sidecars, self._reports.by_sidecar),
+            "Sidecars": SidecarsService(
+                self._members, self._sidecars, self._reports.by_sidecar, self._bundle_reports.of
+            ),
         }
+
+    def _pins(self) -> Trust | None:
+        """Whose bundles are taken."""
+        trust = self._config.bundles.trust
+        return pinned(trust, engine="", input_fields=None) if trust else None
 
     def _kills_service(self) -> KillsService:
         stores = Stores(database=self._database, ledger=self._ledger, book=self._kills, reports=self._reports)
@@ -267,12 +289,17 @@ class ControlPlane:
 
     def _routes(self) -> list[Route]:
         """HTTP endpoints that are no calls of the API."""
-        return [*self._tokens.routes(self._authentication, self._actions, self.metrics.observe)]
+        bundles = BundleApp(self._dispatcher, self._registry, self._clock)
+        return [*self._tokens.routes(self._authentication, self._actions, self.metrics.observe), *bundles.routes()]
 
     def _made_tasks(self) -> list[Task]:
         """What runs beside the calls, in the order of its start."""
         keeper = self._tokens.keeper(self._clock, self._instance)
-        return [task for task in (self._accounts, self._publisher(), keeper) if task is not None]
+        lease = Lease(self._database, "bundle-collector", self._instance, clock=self._clock, life_s=COLLECTOR_LEASE_S)
+        collector = BundleCollector(
+            self._registry, lease, keep=self._config.bundles.keep, in_use=self._bundle_reports.in_use
+        )
+        return [task for task in (self._accounts, self._publisher(), keeper, collector) if task is not None]
 
     def _listen(self) -> dict[str, GrpcServer]:
         control, operators = self._config.control, self._config.operators

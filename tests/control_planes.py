@@ -11,7 +11,7 @@ from google.protobuf import json_format
 
 from authz._gen.authz.control.v1 import sidecars_pb2 as pb
 from authz.clock import SystemClock
-from authz.control.config import ControlConfig, Listeners, OperatorAccess
+from authz.control.config import ControlConfig, Listeners, OperatorAccess, Publishing
 from authz.enrolment.folder import IdentityFolder
 from authz.enrolment.membership import join
 from authz.wiring_control import ControlPlane
@@ -67,10 +67,13 @@ class Running:
 
 
 @contextmanager
-def control_plane(state: Path, *, client_ca: Path | None = None, **settings: Any) -> Iterator[Running]:
+def control_plane(
+    state: Path, *, client_ca: Path | None = None, bundles: Publishing | None = None, **settings: Any
+) -> Iterator[Running]:
     """A control plane with its state in `state`, stopped afterwards with the members that joined it."""
     listeners = Listeners(http=FREE, grpc=FREE, replication=FREE, state=state, **settings)
-    plane = ControlPlane(ControlConfig(control=listeners, operators=OperatorAccess(client_ca=client_ca)))
+    operators = OperatorAccess(client_ca=client_ca)
+    plane = ControlPlane(ControlConfig(control=listeners, operators=operators, bundles=bundles or Publishing()))
     plane.start()
     running = Running(plane=plane)
     try:

@@ -38,6 +38,10 @@ class Permission(StrEnum):
     """Rotate credentials and signing keys."""
     AGENTS = "agents"
     """Register, change and retire agents."""
+    POLICY = "policy"
+    """Publish and retire policy bundles."""
+    HOLD = "hold"
+    """Put what was published under legal hold, and release it."""
     SIDECARS = "sidecars"
     """Invite and remove sidecars."""
     OPERATORS = "operators"
@@ -56,11 +60,11 @@ class Role(StrEnum):
 
 _VIEWER: Final = frozenset({Permission.IDENTIFY, Permission.READ})
 _RESPONDER: Final = _VIEWER | {Permission.KILL, Permission.PAUSE}
-_SECURITY_LEAD: Final = _RESPONDER | {Permission.SIGN, Permission.ROTATE}
+_SECURITY_LEAD: Final = _RESPONDER | {Permission.SIGN, Permission.ROTATE, Permission.HOLD}
 
 PERMISSIONS: Final[Mapping[Role, frozenset[Permission]]] = {
     Role.VIEWER: _VIEWER,
-    Role.POLICY_AUTHOR: _VIEWER,
+    Role.POLICY_AUTHOR: _VIEWER | {Permission.POLICY},
     Role.RESPONDER: _RESPONDER,
     Role.SECURITY_LEAD: _SECURITY_LEAD,
     Role.ADMIN: frozenset(Permission),

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, model_validator
 
-from authz.config import Group, Issuer, Seconds, Telemetry
+from authz.config import KIB, BundleTrust, Group, Issuer, Seconds, Telemetry
 from authz.errors import ConfigError
 from authz.loopback import is_local
 
@@ -122,6 +122,17 @@ class Tokens(Group):
         return self
 
 
+class Publishing(Group):
+    """Policy bundles that are published here."""
+
+    trust: BundleTrust | None = None
+    """Keys that must have signed what is pushed, as a sidecar's `policy.trust`; None takes no push."""
+    push_bytes: Annotated[int, Field(gt=0, le=256 * 1024 * KIB)] = 48 * 1024 * KIB
+    """Largest push: an archive and what lies beside it."""
+    keep: Annotated[int, Field(ge=1)] = 20
+    """Revisions of each name whose content is kept, beside what is served, in use or under legal hold."""
+
+
 class ControlConfig(Group):
     """Everything, verified."""
 
@@ -133,6 +144,8 @@ class ControlConfig(Group):
     """How operators are known."""
     tokens: Tokens = Tokens()
     """Access tokens of agents."""
+    bundles: Publishing = Publishing()
+    """Policy bundles that are published here."""
     telemetry: Telemetry = Telemetry()
     """Metrics and logs."""
 

@@ -29,7 +29,14 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 from google.protobuf import descriptor_pool
 from google.protobuf.message_factory import GetMessageClass
 
-from authz._gen.authz.control.v1 import agents_pb2, keys_pb2, kills_pb2, operators_pb2, sidecars_pb2
+from authz._gen.authz.control.v1 import (
+    agents_pb2,
+    bundles_pb2,
+    keys_pb2,
+    kills_pb2,
+    operators_pb2,
+    sidecars_pb2,
+)
 from authz.control.actions_sql import BEGUN, DONE, Action
 from authz.control.callers import STRANGER, Kind
 from authz.control.permissions import PACKAGE, rule_for
@@ -52,7 +59,9 @@ if TYPE_CHECKING:
     from authz.control.permissions import Rule
 
 log: Final = logging.getLogger(__name__)
-FILES: Final = tuple(module.DESCRIPTOR for module in (agents_pb2, keys_pb2, kills_pb2, operators_pb2, sidecars_pb2))
+FILES: Final = tuple(
+    module.DESCRIPTOR for module in (agents_pb2, bundles_pb2, keys_pb2, kills_pb2, operators_pb2, sidecars_pb2)
+)
 """The files of the API; their services are the only ones there are."""
 CALLS: Final = 32
 """Operators' calls under way."""
@@ -146,6 +155,14 @@ class Dispatcher:
         """Whether that method answers with a stream."""
         known = self._methods.get(method)
         return known is not None and known.is_streaming
+
+    def is_known(self, presented: Presented) -> bool:
+        """Whether this is somebody's proof. Decides nothing about a call, which is judged by itself afterwards."""
+        try:
+            self._authentication.caller(presented)
+        except (RefusedError, UnavailableError):
+            return False
+        return True
 
     def call(self, asked: Asked) -> bytes:
         """The answer of a method that gives one.

@@ -26,7 +26,7 @@ from starlette.routing import Route
 from authz.config import KIB
 from authz.control.authentication import Presented
 from authz.control.dispatcher import Asked
-from authz.control.forms import MAX_BODY_BYTES, Json
+from authz.control.forms import MAX_BODY_BYTES, Binary, Json
 from authz.control.grpc_server import status_of
 from authz.control.permissions import PACKAGE, PATHS
 from authz.control.refusals import Code, RefusedError
@@ -44,9 +44,16 @@ if TYPE_CHECKING:
 MAX_HEAD_BYTES: Final = 16 * KIB
 BODY_S: Final = 10.0
 """Longest wait for a whole body."""
+PUSH: Final = f"/{PACKAGE}.Bundles/PushBundle"
+PUSHES: Final = 4
+"""Pushes of bundles whose bodies are read at a time."""
+PUSH_S: Final = 60.0
+"""Longest wait for the whole body of one."""
 CALL_S: Final = 60.0
 """Longest unary call; a client may ask for less with `connect-timeout-ms`."""
 JSON: Final = "application/json"
+PROTO: Final = "application/proto"
+"""The other form of a unary call, for what is large: an archive in JSON would take a third more, and be parsed."""
 STREAM: Final = "application/connect+json"
 _HEADER: Final = struct.Struct(">BI")
 _END: Final = 2
@@ -60,6 +67,7 @@ def http_app(
     unready: Callable[[], Mapping[str, str]],
     addresses: Callable[[], Mapping[str, str]],
     routes: Sequence[Route] = (),
+    push_bytes: int = MAX_BODY_BYTES,
 ) -> ASGIApp:
     """The app.
 
@@ -69,6 +77,7 @@ def http_app(
         unready: why calls are not served, by part; empty means ready.
         addresses: where the listeners are.
         routes: more of them.
+        push_bytes: the bound on the body that publishes a bundle.
 
     Raises:
         ConfigError: a route that no table names.
@@ -106,7 +115,7 @@ def http_app(
         exception_handlers={404: _no_such_path, 405: _no_such_path},
     )
     app.router.redirect_slashes = False  # a path is one path
-    return Bounded(app)
+    return Bounded(app, push_bytes=push_bytes, is_known=dispatcher.is_known)
 
 
 class _Calls:
@@ -119,26 +128,27 @@ class _Calls:
         """One POST."""
         gone = threading.Event()
         presented = Presented(authorization=tuple(request.headers.getlist("authorization")))
-        asked = functools.partial(Asked, method=request.url.path, presented=presented, form=Json(), gone=gone)
+        asked = functools.partial(Asked, method=request.url.path, presented=presented, gone=gone)
         content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         streams = self._dispatcher.is_streaming(request.url.path)
         try:
-            _require_readable(request, STREAM if streams else JSON, content_type)
+            _require_readable(request, (STREAM,) if streams else (JSON, PROTO), content_type)
             body = await request.body()
             if streams:
-                return self._streamed(asked(body=_enveloped(body)), gone)
-            return await self._called(asked(body=body), gone, _seconds(request))
+                return self._streamed(asked(form=Json(), body=_enveloped(body)), gone)
+            form = Binary() if content_type == PROTO else Json()
+            return await self._called(asked(form=form, body=body), gone, content_type, _seconds(request))
         except RefusedError as refusal:
-            return _refusal(refusal)
+            return refused(refusal)
 
-    async def _called(self, asked: Asked, gone: threading.Event, seconds: float) -> Response:
+    async def _called(self, asked: Asked, gone: threading.Event, content_type: str, seconds: float) -> Response:
         ending = asyncio.get_running_loop().call_later(seconds, gone.set)
         try:
             answer = await run_in_threadpool(self._dispatcher.call, asked)
         finally:
             ending.cancel()
             gone.set()
-        return Response(answer, headers=_HEADERS | {"content-type": JSON})
+        return Response(answer, headers=_HEADERS | {"content-type": content_type})
 
     def _streamed(self, asked: Asked, gone: threading.Event) -> Response:
         async def frames() -> AsyncIterator[bytes]:
@@ -183,11 +193,11 @@ def _enveloped(body: bytes) -> bytes:
     return body[_HEADER.size :]
 
 
-def _require_readable(request: Request, wanted: str, content_type: str) -> None:
-    if content_type != wanted:
-        if wanted == STREAM:
+def _require_readable(request: Request, wanted: tuple[str, ...], content_type: str) -> None:
+    if content_type not in wanted:
+        if STREAM in wanted:
             raise RefusedError(Code.UNIMPLEMENTED, CONTROL_STREAM)
-        raise _malformed(f"the content type is not {JSON}")
+        raise _malformed(f"the content type is not {' or '.join(wanted)}")
     if request.headers.get("content-encoding", "identity") != "identity" or request.url.query:
         raise _malformed("an encoded body, or a query, is not read")
 
@@ -215,7 +225,8 @@ def _error(refusal: RefusedError) -> dict[str, Any]:
     return {"code": refusal.code.word, "message": refusal.message, "details": [typed]}
 
 
-def _refusal(refusal: RefusedError) -> Response:
+def refused(refusal: RefusedError) -> Response:
+    """A refusal in Connect's form."""
     headers = {"x-authz-reason": refusal.reason.code}
     if refusal.code is Code.UNAUTHENTICATED:
         headers["www-authenticate"] = "Bearer"
@@ -232,11 +243,25 @@ async def _no_such_path(_request: Request, _raised: Exception) -> Response:
 
 
 class Bounded:
-    """Reads each request whole before the app sees it: none is larger than the limits, none takes for ever."""
+    """Reads each request whole before the app sees it: none is larger than the limits, none takes for ever.
 
-    def __init__(self, app: ASGIApp, body_s: float = BODY_S) -> None:
+    Args:
+        push_bytes: the bound on a push of a bundle, by a caller who `is_known`; so few at a time are held in memory.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        body_s: float = BODY_S,
+        *,
+        push_bytes: int = MAX_BODY_BYTES,
+        is_known: Callable[[Presented], bool] = lambda _: False,
+    ) -> None:
         self._app = app
         self._body_s = body_s
+        self._push_bytes = push_bytes
+        self._is_known = is_known
+        self._pushes = asyncio.Semaphore(PUSHES)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
@@ -247,27 +272,38 @@ class Bounded:
             refusal = {"code": Code.RESOURCE_EXHAUSTED.word, "message": f"the head is over {MAX_HEAD_BYTES} bytes"}
             await _json(431, refusal, {"connection": "close"})(scope, receive, send)
             return
+        if scope["path"] == PUSH and await self._may_push(scope):
+            async with self._pushes:
+                await self._answer(scope, receive, send, self._push_bytes, PUSH_S)
+        else:
+            await self._answer(scope, receive, send, MAX_BODY_BYTES, self._body_s)
+
+    async def _may_push(self, scope: Scope) -> bool:
+        shown = tuple(value.decode("latin-1") for name, value in scope["headers"] if name == b"authorization")
+        return bool(shown) and await run_in_threadpool(self._is_known, Presented(authorization=shown))
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, most_bytes: int, body_s: float) -> None:
         try:
-            body = await asyncio.wait_for(_whole(receive), self._body_s)
+            body = await asyncio.wait_for(_whole(receive, most_bytes), body_s)
         except TimeoutError:
             await _json(408, {"code": Code.DEADLINE_EXCEEDED.word, "message": "the body came too slowly"})(
                 scope, receive, send
             )
             return
         if body is None:
-            refusal = {"code": Code.RESOURCE_EXHAUSTED.word, "message": f"the body is over {MAX_BODY_BYTES} bytes"}
+            refusal = {"code": Code.RESOURCE_EXHAUSTED.word, "message": f"the body is over {most_bytes} bytes"}
             await _json(413, refusal, {"connection": "close"})(scope, receive, send)
             return
         await self._app(scope, _replayed(body, receive), send)
 
 
-async def _whole(receive: Receive) -> bytes | None:
+async def _whole(receive: Receive, most_bytes: int) -> bytes | None:
     """The body; None where it is over the limit."""
     body = bytearray()
     while True:
         message = await receive()
         body += message.get("body", b"")
-        if len(body) > MAX_BODY_BYTES:
+        if len(body) > most_bytes:
             return None
         if message["type"] != "http.request" or not message.get("more_body", False):
             return bytes(body)

@@ -122,6 +122,13 @@ METHODS: Final[Mapping[str, Rule]] = {
     "Agents/SetLifecycle": _action(_lifecycle, _in("tenant"), "id"),
     "Agents/RotateCredential": _action(Permission.ROTATE, _in("tenant"), "id"),
     "Agents/ReadPassport": _reading(_in("tenant"), "id"),
+    "Bundles/PushBundle": _action(Permission.POLICY, _in("tenant"), "name"),
+    "Bundles/ListBundles": _reading(_in("tenant")),
+    "Bundles/ReadBundle": _reading(_in("tenant"), "name"),
+    "Bundles/ReadHistory": _reading(_in("tenant"), "name"),
+    "Bundles/HoldRevision": _action(Permission.HOLD, _in("tenant"), "name"),
+    "Bundles/ReleaseRevision": _action(Permission.HOLD, _in("tenant"), "name"),
+    "Bundles/RetireRevision": _action(Permission.POLICY, _in("tenant"), "name"),
     "Keys/ListKeys": _reading(_anywhere),
     "Keys/RotateKeys": _action(Permission.ROTATE, _platform),
     "Kills/CreateKill": _action(Permission.KILL, _in("scope.tenant")),
@@ -143,7 +150,10 @@ METHODS: Final[Mapping[str, Rule]] = {
     "Replication/ReadTrust": _replication(),
     "Replication/PullEntries": _replication(_in("stream")),
     "Replication/PullSnapshot": _replication(_in("stream")),
+    "Replication/ReadNewest": _replication(_in("tenant")),
+    "Replication/PullPiece": _replication(_in("tenant")),
     "Replication/Report": _replication(_in_each("applied", "stream")),
+    "Replication/ReportBundles": _replication(_in_each("bundles", "tenant")),
 }
 """By SERVICE/METHOD, within the package."""
 
@@ -158,6 +168,8 @@ PATHS: Final[Mapping[str, str]] = {
     "/token": "authenticates its clients itself (RFC 6749 section 3.2.1)",
     "/introspect": "authenticates its clients itself (RFC 7662 section 2.1)",
     "/revoke": "authenticates its clients itself (RFC 7009 section 2.1)",
+    "/bundles/{name}": "asks the dispatcher for ReadBundle or ListBundles first",
+    "/bundles/{tenant}/{name}": "asks the dispatcher for ReadBundle or ListBundles first",
 }
 """The other paths of the HTTP listener, open to strangers, and why they may be. The app serves none but these."""
 

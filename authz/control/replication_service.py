@@ -8,6 +8,7 @@ tenant's sidecar that another tenant exists.
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from authz._gen.authz.control.v1 import sidecars_pb2 as pb
@@ -15,6 +16,9 @@ from authz.control.callers import ALL_TENANTS
 from authz.control.refusals import Code, RefusedError
 from authz.errors import InvalidRequestError
 from authz.model import PLATFORM
+from authz.policy.bundle_reports_sql import BundleReport
+from authz.policy.registry import Place
+from authz.reasons import CONTROL_REQUEST, REVISION_UNKNOWN
 from authz.revocation.refill import Refill
 from authz.revocation.reports_sql import Applied
 from authz.revocation.snapshots import Snapshots
@@ -25,18 +29,31 @@ if TYPE_CHECKING:
     from authz.control.callers import Caller
     from authz.control.members import Members
     from authz.database import Database
+    from authz.policy.bundle_reports_sql import BundleReports
+    from authz.policy.registry_sql import Registry
     from authz.revocation.entries import Signed
     from authz.revocation.ledger_sql import Ledger
     from authz.revocation.reports_sql import Reports
     from authz.revocation.stream_keys_sql import StreamKeys
 
 log: Final = logging.getLogger(__name__)
+MAX_BUNDLES: Final = 1000
+"""That one sidecar may report."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bundles:
+    """What is published, and what sidecars say of it."""
+
+    registry: Registry
+    reports: BundleReports
 
 
 class ReplicationService:
     """`authz.control.v1.Replication`.
 
     Args:
+        bundles: the registry, and what is reported of it.
         published: the issuer of access tokens and its JWK Set; both empty where there is none.
     """
 
@@ -47,6 +64,7 @@ class ReplicationService:
         ledger: Ledger,
         keys: StreamKeys,
         reports: Reports,
+        bundles: Bundles,
         published: Callable[[], tuple[str, str]] = lambda: ("", ""),
     ) -> None:
         self._members = members
@@ -54,6 +72,7 @@ class ReplicationService:
         self._ledger = ledger
         self._keys = keys
         self._reports = reports
+        self._bundles = bundles
         self._published = published
         self._refill = Refill(database, ledger, keys)
         self._snapshots = Snapshots(database, ledger, keys)
@@ -114,6 +133,42 @@ class ReplicationService:
                     )
                     self._ledger.new_epoch(connection, each.stream, above=each.epoch)
         return pb.ReportResponse()
+
+    def read_newest(self, request: pb.ReadNewestRequest, _caller: Caller) -> pb.Newest:
+        """What is served under a name."""
+        newest = self._bundles.registry.newest(Place(tenant=request.tenant, name=request.name))
+        if newest is None:
+            raise RefusedError(Code.NOT_FOUND, REVISION_UNKNOWN)
+        beside = self._bundles.registry.beside(newest)
+        return pb.Newest(
+            sha256=newest.sha256,
+            size=newest.size,
+            cosignatures=beside.get("sig", b""),
+            rollback=beside.get("rollback", b""),
+            timestamp=beside.get("timestamp", b""),
+        )
+
+    def pull_piece(self, request: pb.PullPieceRequest, _caller: Caller) -> pb.Piece:
+        """A piece of an archive that was published under a name which the caller may read."""
+        found = self._bundles.registry.find(Place(tenant=request.tenant, name=request.name), request.sha256)
+        if found is None or found.retired_at_ns is not None:
+            raise RefusedError(Code.NOT_FOUND, REVISION_UNKNOWN)
+        return pb.Piece(content=self._bundles.registry.blobs.piece(request.sha256, request.position))
+
+    def report_bundles(self, request: pb.ReportBundlesRequest, caller: Caller) -> pb.ReportBundlesResponse:
+        """Note which bundles answer at the caller's."""
+        if len(request.bundles) > MAX_BUNDLES:
+            raise RefusedError(Code.INVALID_ARGUMENT, CONTROL_REQUEST, f"over {MAX_BUNDLES} bundles")
+        self._bundles.reports.put(
+            caller.id,
+            [
+                BundleReport(
+                    tenant=each.tenant, name=each.name, sha256=each.sha256, refused=each.refused, code=each.code
+                )
+                for each in request.bundles
+            ],
+        )
+        return pb.ReportBundlesResponse()
 
 
 def _signed(message: Signed) -> pb.SignedBatch:

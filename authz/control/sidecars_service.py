@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from authz.control.callers import Caller
     from authz.control.members import Members
     from authz.control.sidecars_sql import Sidecar, Sidecars
+    from authz.policy.bundle_reports_sql import BundleReport
     from authz.revocation.reports_sql import Applied
 
 INVITATION_LIFE: Final = timedelta(hours=1)
@@ -32,6 +33,7 @@ class SidecarsService:
 
     Args:
         reported: what each of these sidecars has applied, and when it was last heard (nanoseconds), by its id.
+        bundles: what each of these says of its bundles, by its id.
     """
 
     def __init__(
@@ -39,10 +41,12 @@ class SidecarsService:
         members: Members,
         sidecars: Sidecars,
         reported: Callable[[Collection[str]], dict[str, tuple[list[Applied], int]]],
+        bundles: Callable[[Collection[str]], dict[str, list[BundleReport]]] = lambda _: {},
     ) -> None:
         self._members = members
         self._sidecars = sidecars
         self._reported = reported
+        self._bundles = bundles
 
     def invite_sidecar(self, request: pb.InviteSidecarRequest, _caller: Caller) -> pb.InviteSidecarResponse:
         """A token for one enrolment; for no tenant in particular, it is for all of them."""
@@ -59,10 +63,14 @@ class SidecarsService:
     def list_sidecars(self, request: pb.ListSidecarsRequest, _caller: Caller) -> pb.ListSidecarsResponse:
         """Those that follow the tenant; all, with all their tenants, for the platform."""
         found = self._sidecars.following(request.tenant)
-        heard = self._reported([sidecar.id for sidecar in found])
-        return pb.ListSidecarsResponse(
-            sidecars=[_message(sidecar, *heard.get(sidecar.id, ([], 0)), seen_by=request.tenant) for sidecar in found]
-        )
+        ids = [sidecar.id for sidecar in found]
+        heard, bundles = self._reported(ids), self._bundles(ids)
+        answer = pb.ListSidecarsResponse()
+        for sidecar in found:
+            message = _message(sidecar, *heard.get(sidecar.id, ([], 0)), seen_by=request.tenant)
+            message.bundles.extend(map(_bundle, _visible(bundles.get(sidecar.id, []), request.tenant)))
+            answer.sidecars.append(message)
+        return answer
 
     def remove_sidecar(self, request: pb.RemoveSidecarRequest, _caller: Caller) -> pb.Sidecar:
         """Refuse it from now on."""
@@ -91,6 +99,16 @@ def _message(sidecar: Sidecar, applied: list[Applied], heard_ns: int, *, seen_by
     if sidecar.removed_at_ns is not None:
         message.removed_at.FromNanoseconds(sidecar.removed_at_ns)
     return message
+
+
+def _visible(reports: list[BundleReport], seen_by: str) -> list[BundleReport]:
+    return [each for each in reports if seen_by == PLATFORM or each.tenant in (PLATFORM, seen_by)]
+
+
+def _bundle(report: BundleReport) -> pb.BundleState:
+    return pb.BundleState(
+        tenant=report.tenant, name=report.name, sha256=report.sha256, refused=report.refused, code=report.code
+    )
 
 
 def _wrong(detail: str) -> RefusedError:

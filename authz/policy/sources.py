@@ -30,7 +30,7 @@ MAX_ARCHIVE_BYTES: Final = 16 << 20
 
 MAX_STATEMENT_BYTES: Final = 8 << 20
 """A further signature lists every file again."""
-_KINDS: Final[tuple[Beside, ...]] = ("sig", "rollback", "timestamp")
+KINDS: Final[tuple[Beside, ...]] = ("sig", "rollback", "timestamp")
 
 
 def existing(paths: Iterable[Path]) -> tuple[Path, ...]:
@@ -85,7 +85,7 @@ def read_candidate(path: Path) -> Candidate:
         ConfigError: a file cannot be read.
     """
     content = read_archive(path)
-    further, rollback, timestamp = (_read_statement(beside(path, content, kind)) for kind in _KINDS)
+    further, rollback, timestamp = (_read_statement(beside(path, content, kind)) for kind in KINDS)
     return Candidate(
         path=path.as_posix(), archive=content, cosignatures=further, rollback=rollback, timestamp=timestamp
     )
@@ -127,7 +127,7 @@ def what_lies_beside(candidate: Candidate | None) -> dict[Beside, bytes]:
     """The further signatures and statements of a candidate, by kind."""
     if candidate is None:
         return {}
-    found = zip(_KINDS, (candidate.cosignatures, candidate.rollback, candidate.timestamp), strict=True)
+    found = zip(KINDS, (candidate.cosignatures, candidate.rollback, candidate.timestamp), strict=True)
     return {kind: content for kind, content in found if content is not None}
 
 

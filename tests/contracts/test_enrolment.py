@@ -192,6 +192,12 @@ RPCS: dict[str, tuple[Message, type[Message]]] = {
     "ReadTrust": (pb.ReadTrustRequest(), pb.Trust),
     "PullEntries": (pb.PullEntriesRequest(stream="acme"), pb.PullEntriesResponse),
     "PullSnapshot": (pb.PullSnapshotRequest(stream="acme"), pb.SnapshotChunk),
+    "ReadNewest": (pb.ReadNewestRequest(tenant="acme", name="payments"), pb.Newest),
+    "PullPiece": (pb.PullPieceRequest(tenant="acme", name="payments", sha256="a" * 64), pb.Piece),
+    "ReportBundles": (
+        pb.ReportBundlesRequest(bundles=[pb.BundleState(tenant="acme", name="payments")]),
+        pb.ReportBundlesResponse,
+    ),
     "Report": (pb.ReportRequest(applied=[pb.Applied(stream="acme", epoch=1, sequence=1)]), pb.ReportResponse),
 }
 
@@ -233,6 +239,11 @@ def test_a_removed_sidecar_is_refused_at_its_next_call(control: Running, tmp_pat
 
 
 FOREIGN: dict[str, Callable[[str], Message]] = {
+    "ReadNewest": lambda tenant: pb.ReadNewestRequest(tenant=tenant, name="payments"),
+    "PullPiece": lambda tenant: pb.PullPieceRequest(tenant=tenant, name="payments", sha256="a" * 64),
+    "ReportBundles": lambda tenant: pb.ReportBundlesRequest(
+        bundles=[pb.BundleState(tenant="acme", name="a"), pb.BundleState(tenant=tenant, name="a")]
+    ),
     "PullEntries": lambda stream: pb.PullEntriesRequest(stream=stream),
     "PullSnapshot": lambda stream: pb.PullSnapshotRequest(stream=stream),
     "Report": lambda stream: pb.ReportRequest(

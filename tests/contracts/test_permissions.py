@@ -71,8 +71,8 @@ def _name(message: Any, tenant: str) -> None:
             message.tenants.append(tenant)
         elif field.name == "id":
             message.id = "some-id"
-        elif field.name == "applied":
-            _name(message.applied.add(), tenant)
+        elif field.name in {"applied", "bundles"}:
+            _name(getattr(message, field.name).add(), tenant)
         elif field.name in {"agent", "scope"}:
             _name(getattr(message, field.name), tenant)
 
@@ -119,9 +119,9 @@ def test_each_role_has_what_it_is_said_to_have() -> None:
     respond = read | {Permission.KILL, Permission.PAUSE}
     assert {role: set(held) for role, held in PERMISSIONS.items()} == {
         Role.VIEWER: read,
-        Role.POLICY_AUTHOR: read,
+        Role.POLICY_AUTHOR: read | {Permission.POLICY},
         Role.RESPONDER: respond,
-        Role.SECURITY_LEAD: respond | {Permission.SIGN, Permission.ROTATE},
+        Role.SECURITY_LEAD: respond | {Permission.SIGN, Permission.ROTATE, Permission.HOLD},
         Role.ADMIN: set(Permission),
     }
 

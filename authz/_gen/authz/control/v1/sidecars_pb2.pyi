@@ -11,7 +11,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Sidecar(_message.Message):
-    __slots__ = ("id", "tenants", "enrolled_at", "certificate_expires_at", "last_report_at", "applied", "removed_at")
+    __slots__ = ("id", "tenants", "enrolled_at", "certificate_expires_at", "last_report_at", "applied", "removed_at", "bundles")
     ID_FIELD_NUMBER: _ClassVar[int]
     TENANTS_FIELD_NUMBER: _ClassVar[int]
     ENROLLED_AT_FIELD_NUMBER: _ClassVar[int]
@@ -19,6 +19,7 @@ class Sidecar(_message.Message):
     LAST_REPORT_AT_FIELD_NUMBER: _ClassVar[int]
     APPLIED_FIELD_NUMBER: _ClassVar[int]
     REMOVED_AT_FIELD_NUMBER: _ClassVar[int]
+    BUNDLES_FIELD_NUMBER: _ClassVar[int]
     id: str
     tenants: _containers.RepeatedScalarFieldContainer[str]
     enrolled_at: _timestamp_pb2.Timestamp
@@ -26,7 +27,8 @@ class Sidecar(_message.Message):
     last_report_at: _timestamp_pb2.Timestamp
     applied: _containers.RepeatedCompositeFieldContainer[Applied]
     removed_at: _timestamp_pb2.Timestamp
-    def __init__(self, id: _Optional[str] = ..., tenants: _Optional[_Iterable[str]] = ..., enrolled_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., certificate_expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_report_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., applied: _Optional[_Iterable[_Union[Applied, _Mapping]]] = ..., removed_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    bundles: _containers.RepeatedCompositeFieldContainer[BundleState]
+    def __init__(self, id: _Optional[str] = ..., tenants: _Optional[_Iterable[str]] = ..., enrolled_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., certificate_expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_report_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., applied: _Optional[_Iterable[_Union[Applied, _Mapping]]] = ..., removed_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., bundles: _Optional[_Iterable[_Union[BundleState, _Mapping]]] = ...) -> None: ...
 
 class Applied(_message.Message):
     __slots__ = ("stream", "epoch", "sequence")
@@ -194,6 +196,60 @@ class SnapshotChunk(_message.Message):
     content: bytes
     def __init__(self, description: _Optional[_Union[SignedBatch, _Mapping]] = ..., content: _Optional[bytes] = ...) -> None: ...
 
+class ReadNewestRequest(_message.Message):
+    __slots__ = ("tenant", "name")
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    tenant: str
+    name: str
+    def __init__(self, tenant: _Optional[str] = ..., name: _Optional[str] = ...) -> None: ...
+
+class Newest(_message.Message):
+    __slots__ = ("sha256", "size", "cosignatures", "rollback", "timestamp")
+    SHA256_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    COSIGNATURES_FIELD_NUMBER: _ClassVar[int]
+    ROLLBACK_FIELD_NUMBER: _ClassVar[int]
+    TIMESTAMP_FIELD_NUMBER: _ClassVar[int]
+    sha256: str
+    size: int
+    cosignatures: bytes
+    rollback: bytes
+    timestamp: bytes
+    def __init__(self, sha256: _Optional[str] = ..., size: _Optional[int] = ..., cosignatures: _Optional[bytes] = ..., rollback: _Optional[bytes] = ..., timestamp: _Optional[bytes] = ...) -> None: ...
+
+class PullPieceRequest(_message.Message):
+    __slots__ = ("tenant", "name", "sha256", "position")
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    SHA256_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    tenant: str
+    name: str
+    sha256: str
+    position: int
+    def __init__(self, tenant: _Optional[str] = ..., name: _Optional[str] = ..., sha256: _Optional[str] = ..., position: _Optional[int] = ...) -> None: ...
+
+class Piece(_message.Message):
+    __slots__ = ("content",)
+    CONTENT_FIELD_NUMBER: _ClassVar[int]
+    content: bytes
+    def __init__(self, content: _Optional[bytes] = ...) -> None: ...
+
+class BundleState(_message.Message):
+    __slots__ = ("tenant", "name", "sha256", "refused", "code")
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    SHA256_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    tenant: str
+    name: str
+    sha256: str
+    refused: str
+    code: str
+    def __init__(self, tenant: _Optional[str] = ..., name: _Optional[str] = ..., sha256: _Optional[str] = ..., refused: _Optional[str] = ..., code: _Optional[str] = ...) -> None: ...
+
 class ReportRequest(_message.Message):
     __slots__ = ("applied", "version")
     APPLIED_FIELD_NUMBER: _ClassVar[int]
@@ -203,5 +259,15 @@ class ReportRequest(_message.Message):
     def __init__(self, applied: _Optional[_Iterable[_Union[Applied, _Mapping]]] = ..., version: _Optional[str] = ...) -> None: ...
 
 class ReportResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ReportBundlesRequest(_message.Message):
+    __slots__ = ("bundles",)
+    BUNDLES_FIELD_NUMBER: _ClassVar[int]
+    bundles: _containers.RepeatedCompositeFieldContainer[BundleState]
+    def __init__(self, bundles: _Optional[_Iterable[_Union[BundleState, _Mapping]]] = ...) -> None: ...
+
+class ReportBundlesResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
