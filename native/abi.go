@@ -151,6 +151,26 @@ func AuthzEvaluate(handle C.uint64_t, input *C.uint8_t, size C.size_t, deadline 
 	})
 }
 
+// AuthzEvaluateUnknown asks a query about an input in which the values at some places, paths as JSON, are not known.
+//
+//export AuthzEvaluateUnknown
+func AuthzEvaluateUnknown(
+	handle C.uint64_t, input *C.uint8_t, size C.size_t, unknown *C.uint8_t, unknownSize C.size_t,
+	deadline C.int64_t, out *C.authz_result,
+) {
+	answer(out, func() ([]byte, error) {
+		asked, err := queries.find(uint64(handle))
+		if err != nil {
+			return nil, err
+		}
+		places := [][]string{}
+		if err := decode(view(unknown, unknownSize), &places); err != nil {
+			return nil, err
+		}
+		return asked.EvaluateUnknown(view(input, size), places, time.Duration(deadline))
+	})
+}
+
 // AuthzExplain asks a query and tells everything seen on the way.
 //
 //export AuthzExplain

@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define ABI_VERSION 3
+#define ABI_VERSION 4
 
 // Where an export leaves what it has to say. What does not fit into `data` waits under `pending` for AuthzTake.
 typedef struct {

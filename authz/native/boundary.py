@@ -28,7 +28,7 @@ CData: TypeAlias = Any
 Json: TypeAlias = Any
 """A document of the library's, in the shape that native/ gives it."""
 
-ABI_VERSION: Final = 3
+ABI_VERSION: Final = 4
 RESULT_BYTES: Final = 64 << 10
 """What an answer may measure without a second crossing; larger ones cost one more call and one copy."""
 
@@ -55,6 +55,8 @@ void AuthzOpenPolicy(const uint8_t *, size_t, const uint8_t *, size_t, authz_res
 void AuthzClosePolicy(uint64_t);
 void AuthzPrepare(uint64_t, const uint8_t *, size_t, authz_result *);
 void AuthzEvaluate(uint64_t, const uint8_t *, size_t, int64_t, authz_result *);
+void AuthzEvaluateUnknown(
+    uint64_t, const uint8_t *, size_t, const uint8_t *, size_t, int64_t, authz_result *);
 void AuthzExplain(uint64_t, const uint8_t *, size_t, int64_t, authz_result *);
 void AuthzCheck(const uint8_t *, size_t, authz_result *);
 void AuthzTest(const uint8_t *, size_t, authz_result *);

@@ -81,6 +81,28 @@ class Query:
             boundary.lib.AuthzEvaluate, self.handle, input_json, len(input_json), nanoseconds(deadline_s)
         )
 
+    def evaluate_unknown(self, input_json: bytes, unknown: Sequence[Sequence[str]], deadline_s: float) -> bytes | None:
+        """Like `evaluate`, where the values at some places of the input are not known, as in a masked record.
+
+        Args:
+            input_json: one JSON document, with anything at those places.
+            unknown: paths of names and of indices in decimal.
+            deadline_s: seconds after which the engine stops the evaluation.
+
+        Raises:
+            EngineError: with the code `undecidable` where the result may depend on what is not known.
+        """
+        boundary, places = self._boundary, _JSON([list(path) for path in unknown]).encode()
+        return boundary.call(
+            boundary.lib.AuthzEvaluateUnknown,
+            self.handle,
+            input_json,
+            len(input_json),
+            places,
+            len(places),
+            nanoseconds(deadline_s),
+        )
+
     def explain(self, input_json: bytes, deadline_s: float) -> Json:
         """The same evaluation with everything seen on the way. Slow; for people, never on the path of a call.
 

@@ -63,6 +63,14 @@ class Evaluation(Protocol):
         ...
 
 
+Unknown: TypeAlias = tuple[str, ...]
+"""A place in an input whose value is not known: names, and indices in decimal."""
+
+
+class UndecidableError(Exception):
+    """A result may depend on a part of the input that is not known."""
+
+
 T = TypeVar("T")
 Steps: TypeAlias = Generator[Evaluation, bytes | None, T]
 """Work that yields each evaluation which it needs, and is sent its result or thrown its error."""

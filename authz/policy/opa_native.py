@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Final, Self
 
 from authz.errors import BundleError, PolicyError, UnavailableError
 from authz.native import EngineError, Evaluation, NativeError, PolicyOptions
-from authz.policy.engine import complete, entrypoint_names
+from authz.policy.engine import UndecidableError, complete, entrypoint_names
 from authz.reasons import POLICY_ERROR, POLICY_TIMEOUT, POLICY_UNAVAILABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from types import TracebackType
 
     from authz import native
     from authz.model import JsonValue
-    from authz.policy.engine import PolicySource, Steps
+    from authz.policy.engine import PolicySource, Steps, Unknown
 
 _EVALUATION_FAILED: Final = frozenset({"builtin", "conflict", "type", "with_merge", "internal"})
 
@@ -96,6 +96,25 @@ class NativeQuery:
         try:
             return (yield Evaluation(self._query, input_json, deadline_s))
         except EngineError as error:
+            raise _failed(error) from error
+        except NativeError as error:
+            raise UnavailableError(POLICY_UNAVAILABLE) from error
+
+    def evaluate_unknown(self, input_json: bytes, unknown: Sequence[Unknown], deadline_s: float) -> bytes | None:
+        """Like `evaluate`, where the values at some places are not known, as in a record that masks them.
+
+        Raises:
+            UndecidableError: the result may depend on them.
+            PolicyError: as `Query.evaluate`.
+            UnavailableError: as `Query.evaluate`.
+        """
+        if not unknown:
+            return self.evaluate(input_json, deadline_s)
+        try:
+            return self._query.evaluate_unknown(input_json, unknown, deadline_s)
+        except EngineError as error:
+            if error.code == "undecidable":
+                raise UndecidableError from None
             raise _failed(error) from error
         except NativeError as error:
             raise UnavailableError(POLICY_UNAVAILABLE) from error

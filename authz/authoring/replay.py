@@ -1,0 +1,358 @@
+"""Replay: what two policies make of calls that were recorded, and where they disagree (requirement P6).
+
+Decides which recorded decisions can be asked again, when two answers differ, and when nobody can tell: a rule that
+reads what the record masks may have answered anything, so such a call is `undecidable` and never counted as the same.
+Must never unmask, and must never take a record that it cannot read for one that agrees. Trusts that records were
+written by authz or by OPA; says nothing of calls that were refused before a policy was asked, for they have no input.
+"""
+
+from __future__ import annotations
+
+import itertools
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import orjson
+
+from authz.errors import PolicyError
+from authz.model import Effect, Mode
+from authz.policy.engine import UndecidableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from authz.model import JsonValue, Verdict
+    from authz.policy.engine import Unknown
+
+EVALUATION_S: Final = 5.0
+BATCH: Final = 64
+"""Records that a thread takes at a time."""
+_MASK: Final = "[MASKED:"
+_STOPPED: Final = frozenset({Effect.DENY, Effect.APPROVAL_NEEDED})
+
+
+class Sameness(StrEnum):
+    """How two answers to one call compare."""
+
+    SAME = "same"
+    FLIP = "flip"
+    """Another effect, or one that is enforced where the other only flags."""
+    DUTY = "duty"
+    """The same effect with another redaction, approval, charge, risk or header."""
+    UNDECIDABLE = "undecidable"
+    """At least one policy reads what is masked in the record."""
+
+
+class UnreadableError(Exception):
+    """A line is no record of a decision."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """A decision that can be asked again.
+
+    Attributes:
+        unknown: paths, below the input, of what was masked or erased.
+    """
+
+    id: str
+    timestamp: str
+    tenant: str
+    agent: str
+    tool: str
+    input_json: bytes = field(repr=False)
+    unknown: tuple[Unknown, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What a policy answered; a failure is a denial by its reason code, as it is in service."""
+
+    effect: Effect
+    enforced: Effect
+    reason: str
+    rules: tuple[str, ...] = ()
+    duties: tuple[object, ...] = ()
+
+    @property
+    def runs(self) -> bool:
+        """Whether the call would have run."""
+        return self.enforced not in _STOPPED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """One recorded call and what became of it; the answers are None where it is undecidable."""
+
+    recorded: Recorded
+    sameness: Sameness
+    before: Answer | None = None
+    after: Answer | None = None
+
+    @property
+    def loosens(self) -> bool:
+        """Whether the call was stopped before and would run now."""
+        return bool(self.before and self.after and self.after.runs and not self.before.runs)
+
+    @property
+    def tightens(self) -> bool:
+        """Whether the call ran before and would be stopped now."""
+        return bool(self.before and self.after and self.before.runs and not self.after.runs)
+
+
+class Query(Protocol):
+    """An entrypoint that can be asked about inputs of which a part is not known."""
+
+    def evaluate_unknown(self, input_json: bytes, unknown: Sequence[Unknown], deadline_s: float) -> bytes | None:
+        """The result, or None where it is undefined; see `NativeQuery.evaluate_unknown`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One of the two policies, and how its contract reads a result."""
+
+    query: Query
+    interpret: Callable[[bytes | None], Verdict]
+
+    def answer(self, recorded: Recorded) -> Answer | None:
+        """What it says of a recorded call; None where that may depend on what is masked."""
+        try:
+            verdict = self.interpret(self.query.evaluate_unknown(recorded.input_json, recorded.unknown, EVALUATION_S))
+        except UndecidableError:
+            return None
+        except PolicyError as error:
+            return Answer(effect=Effect.DENY, enforced=Effect.DENY, reason=error.reason.code)
+        return Answer(
+            effect=verdict.effect,
+            enforced=Effect.ALLOW if verdict.mode is Mode.FLAG else verdict.effect,
+            reason=verdict.reason,
+            rules=verdict.rules,
+            duties=(verdict.risk, verdict.redactions, verdict.approval, verdict.charges, verdict.headers),
+        )
+
+
+def read_record(line: bytes) -> Recorded | None:
+    """A line of a file of records; None for a decision that no policy made or whose input was not recorded.
+
+    Raises:
+        UnreadableError: it is no record.
+    """
+    try:
+        record = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        raise UnreadableError from None
+    if not isinstance(record, dict) or not isinstance(record.get("decision_id"), str):
+        raise UnreadableError
+    asked = record.get("input")
+    if not isinstance(asked, dict):
+        return None
+    tool, agent = record.get("tool") or {}, record.get("agent", "")
+    return Recorded(
+        id=record["decision_id"],
+        timestamp=str(record.get("timestamp", "")),
+        tenant=str(record.get("tenant", "")),
+        agent=str(agent),
+        tool="/".join(filter(None, (tool.get("server"), tool.get("name")))) if isinstance(tool, dict) else "",
+        input_json=orjson.dumps(asked),
+        unknown=tuple(_unknown(record.get("masked", ()), record.get("erased", ()))),
+    )
+
+
+def _unknown(masked: Iterable[JsonValue], erased: Iterable[JsonValue]) -> Iterator[Unknown]:
+    for pointer in masked:
+        top, *path = _tokens(pointer)
+        if top == "input":
+            # Where a name is masked, nobody knows what a rule that asks for the true name would find.
+            yield tuple(path[:-1] if path and _MASK in path[-1] else path)
+    for pointer in erased:
+        top, *path = _tokens(pointer)
+        if top == "input":
+            yield tuple(path[:-1])
+
+
+def _tokens(pointer: JsonValue) -> list[str]:
+    """RFC 6901 section 3."""
+    if not isinstance(pointer, str) or not pointer.startswith("/"):
+        raise UnreadableError
+    return [token.replace("~1", "/").replace("~0", "~") for token in pointer[1:].split("/")]
+
+
+def compare(before: Side, after: Side, recorded: Recorded) -> Comparison:
+    """Ask both."""
+    first, second = before.answer(recorded), after.answer(recorded)
+    if first is None or second is None:
+        return Comparison(recorded=recorded, sameness=Sameness.UNDECIDABLE)
+    if (first.effect, first.enforced) != (second.effect, second.enforced):
+        sameness = Sameness.FLIP
+    else:
+        sameness = Sameness.SAME if first.duties == second.duties else Sameness.DUTY
+    return Comparison(recorded=recorded, sameness=sameness, before=first, after=second)
+
+
+@dataclass(slots=True)
+class Passed:
+    """Lines that were no question, by why."""
+
+    unreadable: int = 0
+    without_input: int = 0
+
+
+def replay(before: Side, after: Side, lines: Iterable[bytes], passed: Passed, *, threads: int) -> Iterator[Comparison]:
+    """Ask both policies about every line, in order, on several threads: the engine needs no lock of Python's.
+
+    Args:
+        before: the policy that is compared with.
+        after: the policy that may come.
+        lines: of files of records; read as far ahead as the threads have work.
+        passed: counts what could not be asked, as it is met.
+        threads: how many ask at once.
+    """
+
+    def work(batch: tuple[bytes, ...]) -> list[Comparison | UnreadableError | None]:
+        found: list[Comparison | UnreadableError | None] = []
+        for line in batch:
+            try:
+                recorded = read_record(line)
+            except UnreadableError as error:
+                found.append(error)
+            else:
+                found.append(compare(before, after, recorded) if recorded else None)
+        return found
+
+    with ThreadPoolExecutor(threads) as pool:
+        batches = _batched(lines, BATCH)
+        waiting = [pool.submit(work, batch) for batch in itertools.islice(batches, threads * 4)]
+        while waiting:
+            ended = waiting.pop(0).result()
+            waiting += [pool.submit(work, batch) for batch in itertools.islice(batches, 1)]
+            for one in ended:
+                if isinstance(one, Comparison):
+                    yield one
+                elif one is None:
+                    passed.without_input += 1
+                else:
+                    passed.unreadable += 1
+
+
+def _batched(lines: Iterable[bytes], size: int) -> Iterator[tuple[bytes, ...]]:
+    rest = iter(lines)
+    while batch := tuple(itertools.islice(rest, size)):
+        yield batch
+
+
+@dataclass(slots=True)
+class Disagreement:
+    """What was found, added up: counts by transition and by rule, agent and tool, and some examples of each.
+
+    Memory is bounded by the number of different groups, which are ids of rules, agents and tools.
+    """
+
+    examples_each: int = 5
+    total: int = 0
+    by_sameness: dict[Sameness, int] = field(default_factory=lambda: dict.fromkeys(Sameness, 0))
+    loosened: int = 0
+    tightened: int = 0
+    transitions: dict[tuple[str, str], int] = field(default_factory=dict)
+    groups: dict[str, dict[tuple[str, str, str], int]] = field(
+        default_factory=lambda: {"rule": {}, "agent": {}, "tool": {}}
+    )
+    examples: dict[tuple[str, str, str], list[Comparison]] = field(default_factory=dict)
+    undecidable: dict[str, int] = field(default_factory=dict)
+    """By place in the input, indices as `*`."""
+
+    def add(self, one: Comparison) -> None:
+        """Count one more."""
+        self.total += 1
+        self.by_sameness[one.sameness] += 1
+        self.loosened += one.loosens
+        self.tightened += one.tightens
+        if one.sameness is Sameness.UNDECIDABLE:
+            for place in {
+                ".".join("*" if name.isdecimal() else name for name in path) for path in one.recorded.unknown
+            }:
+                self.undecidable[place] = self.undecidable.get(place, 0) + 1
+        elif one.sameness is not Sameness.SAME:
+            self._differs(one)
+
+    def _differs(self, one: Comparison) -> None:
+        start, end = (_word(answer) for answer in (one.before, one.after))
+        self.transitions[start, end] = self.transitions.get((start, end), 0) + 1
+        asked = one.recorded
+        told = {"rule": _rule(one), "agent": "/".join(filter(None, (asked.tenant, asked.agent))), "tool": asked.tool}
+        for kind, name in told.items():
+            group = self.groups[kind]
+            group[start, end, name] = group.get((start, end, name), 0) + 1
+        shown = self.examples.setdefault((start, end, told["rule"]), [])
+        if len(shown) < self.examples_each:
+            shown.append(one)
+
+    def document(self) -> dict[str, Any]:
+        """As JSON; inputs are as the records have them, masked."""
+        return {
+            "total": self.total,
+            **{str(sameness): count for sameness, count in self.by_sameness.items()},
+            "loosened": self.loosened,
+            "tightened": self.tightened,
+            "transitions": [
+                {"before": start, "after": end, "calls": count} for (start, end), count in most(self.transitions)
+            ],
+            "groups": {
+                kind: [
+                    {"before": start, "after": end, kind: name, "calls": count}
+                    for (start, end, name), count in most(group)
+                ]
+                for kind, group in self.groups.items()
+            },
+            "undecidable_by_place": dict(most(self.undecidable)),
+            "examples": [_example(one) for shown in self.examples.values() for one in shown],
+        }
+
+
+def most(counts: dict[Any, int]) -> list[tuple[Any, int]]:
+    """Counted things, the commonest first, equals by name."""
+    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+
+
+def _word(answer: Answer | None) -> str:
+    """How an effect is written: one that is flagged and not enforced is named as such."""
+    if answer is None:
+        return ""
+    return str(answer.effect) if answer.effect is answer.enforced else f"{answer.effect} (flagged)"
+
+
+def _rule(one: Comparison) -> str:
+    """What brought the difference about: the rules that one side names and the other does not, else its reason."""
+    before, after = one.before, one.after
+    if before is None or after is None:
+        return ""
+    names = [name for name in (*after.rules, *before.rules) if (name in after.rules) != (name in before.rules)]
+    return ", ".join(sorted(names)) or after.reason or before.reason
+
+
+def _example(one: Comparison) -> dict[str, Any]:
+    asked = one.recorded
+    return {
+        "decision_id": asked.id,
+        "timestamp": asked.timestamp,
+        "tenant": asked.tenant,
+        "agent": asked.agent,
+        "tool": asked.tool,
+        "before": _told(one.before),
+        "after": _told(one.after),
+        "rule": _rule(one),
+        "input": orjson.loads(asked.input_json),
+    }
+
+
+def _told(answer: Answer | None) -> dict[str, Any]:
+    if answer is None:
+        return {}
+    return {
+        "effect": answer.effect,
+        "enforced": answer.enforced,
+        "reason": answer.reason,
+        "rules": list(answer.rules),
+    }
