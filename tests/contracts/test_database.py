@@ -162,18 +162,18 @@ def test_migrating_again_changes_nothing(rows: Database) -> None:
     assert names(rows) == ["a"]
 
 
-def test_instances_that_start_at_once_migrate_once(database_url: str) -> None:
+def test_instances_that_start_at_once_migrate_once(empty_url: str) -> None:
     start = threading.Barrier(4)
 
     def begin(_: int) -> None:
-        database = Database(database_url)
+        database = Database(empty_url)
         start.wait()
         migrate(database)
         database.close()
 
     with ThreadPoolExecutor(4) as instances:
         list(instances.map(begin, range(4)))
-    database = Database(database_url)
+    database = Database(empty_url)
     with database.read() as connection:
         assert MigrationContext.configure(connection).get_current_heads()
     database.close()

@@ -12,7 +12,7 @@ import pytest
 import redis
 
 from authz.clock import SystemClock
-from authz.database import Database, Election, Lease, migrate
+from authz.database import Database, Election, Lease
 from authz.revocation import publication_sql, redis_streams
 from authz.revocation.entries import Batch, EpochEntry, Heartbeat, KillEntry, read
 from authz.revocation.publication_sql import PublicationState
@@ -81,9 +81,8 @@ class Stand:
 
 
 @pytest.fixture
-def stand(tmp_path: Path, redis_server: RedisServer) -> Iterator[Stand]:
-    database = Database(f"sqlite:///{tmp_path / 'control.db'}")
-    migrate(database)
+def stand(sqlite_url: str, redis_server: RedisServer) -> Iterator[Stand]:
+    database = Database(sqlite_url)
     stand = Stand(ledger_desk(database), redis_server)
     yield stand
     stand.stop()
@@ -291,13 +290,14 @@ def test_e8_a_heartbeat_stream_whose_ids_are_used_up_begins_anew(stand: Stand) -
 
 
 def test_e7_a_ledger_that_was_restored_from_a_backup_begins_a_new_epoch(
-    stand: Stand, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    stand: Stand, sqlite_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     stand.publish()
     stand.kill("a")
     eventually(stand.holds_all)
     stand.stop()
-    with sqlite3.connect(tmp_path / "control.db") as source, sqlite3.connect(tmp_path / "backup.db") as copy:
+    file = sqlite_url.removeprefix("sqlite:///")
+    with sqlite3.connect(file) as source, sqlite3.connect(tmp_path / "backup.db") as copy:
         source.backup(copy)
     backup = Database(f"sqlite:///{tmp_path / 'backup.db'}")
     stand.publish()

@@ -159,10 +159,9 @@ def test_a_key_put_beside_anothers_certificate_is_refused(database: Database, tm
         Authorities(database, SEALER).signing()
 
 
-def test_rotation_overlaps_the_next_is_a_root_before_it_signs(tmp_path: Path) -> None:
+def test_rotation_overlaps_the_next_is_a_root_before_it_signs(sqlite_url: str) -> None:
     clock = FakeClock()
-    database = Database(f"sqlite:///{tmp_path / 'control.db'}", clock=clock)
-    migrate(database)
+    database = Database(sqlite_url, clock=clock)
     authorities = Authorities(database, SEALER)
     first = authorities.signing().certificate
     clock.advance((AUTHORITY_LIFE - AUTHORITY_TURN).total_seconds() + 1)

@@ -10,7 +10,7 @@ from joserfc.jwk import import_key
 from sqlalchemy import select, update
 
 from authz.config import Issuer
-from authz.database import Database, migrate
+from authz.database import Database
 from authz.errors import UnavailableError
 from authz.identity import jose, jwks
 from authz.identity.clock_guard import ClockGuard
@@ -24,7 +24,6 @@ from tests.identity_fakes import FakeKeys, document, reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from authz.identity.keys import KeySet
     from authz.identity.signing_keys import KeyRing
@@ -159,9 +158,8 @@ def clock() -> FakeClock:
 
 
 @pytest.fixture
-def timed(clock: FakeClock, tmp_path: Path) -> Iterator[Database]:
-    opened = Database(f"sqlite:///{tmp_path / 'control.db'}", clock=clock)
-    migrate(opened)
+def timed(clock: FakeClock, sqlite_url: str) -> Iterator[Database]:
+    opened = Database(sqlite_url, clock=clock)
     yield opened
     opened.close()
 

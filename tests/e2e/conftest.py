@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.e2e.site import site
 from tests.e2e.stack import ToolServer, service
-from tests.redis_servers import RedisServer
+from tests.redis_servers import running_redis
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,14 +38,8 @@ def envoy(decisions: Service) -> int:
 
 @pytest.fixture(scope="session")
 def running_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    server = RedisServer(Path(tempfile.mkdtemp(prefix="redis-", dir="/tmp")))
-    try:
-        server.start()
-        with site(tmp_path_factory.mktemp("site"), server) as made:
-            yield made
-    finally:
-        server.kill()
-        shutil.rmtree(server.folder, ignore_errors=True)
+    with running_redis() as server, site(tmp_path_factory.mktemp("site"), server) as made:
+        yield made
 
 
 @pytest.fixture

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 import time
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,6 +14,7 @@ from authz.revocation import redis_streams
 from tests.e2e.faulty_link import Fault
 from tests.e2e.site import FRESH_S, PATIENCE_S, SERVED, Witness, witnessing
 from tests.e2e.stack import eventually
+from tests.folders import folder
 from tests.redis_servers import RedisServer
 from tests.replication import STRANGER, SignedLedger
 
@@ -80,13 +79,13 @@ def test_e4_e6_e7_e8_e11_what_is_done_to_the_streams_frees_nobody_and_stops_no_k
 
 @pytest.fixture
 def copy(whole: Site) -> Iterator[RedisServer]:
-    """Another server's folder, short enough for its socket; the site has its own again afterwards."""
+    """Another server, not started; the site has its own again afterwards."""
     own = whole.redis
-    other = RedisServer(Path(tempfile.mkdtemp(prefix="redis-", dir="/tmp")))
-    yield other
-    other.kill()
+    with folder("redis") as place:
+        other = RedisServer(place)
+        yield other
+        other.kill()
     whole.redis = own
-    shutil.rmtree(other.folder, ignore_errors=True)
 
 
 def test_e7_an_old_dump_that_is_restored_frees_nobody(whole: Site, copy: RedisServer) -> None:

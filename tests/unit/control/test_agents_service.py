@@ -10,19 +10,17 @@ from authz._gen.authz.control.v1 import agents_pb2 as pb
 from authz._gen.authz.control.v1 import keys_pb2
 from authz.control.keys_service import KeysService
 from authz.control.refusals import Code, RefusedError
-from authz.database import Database, migrate
+from authz.database import Database
 from tests.identity_fakes import signing_key
 from tests.token_desk import ADMIN, TokenDesk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[TokenDesk]:
-    database = Database(f"sqlite:///{tmp_path / 'control.db'}")
-    migrate(database)
+def desk(sqlite_url: str) -> Iterator[TokenDesk]:
+    database = Database(sqlite_url)
     yield TokenDesk(database)
     database.close()
 

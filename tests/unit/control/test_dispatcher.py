@@ -17,14 +17,13 @@ from authz.control.forms import Binary, Json
 from authz.control.operators_sql import Operator, Operators
 from authz.control.permissions import PACKAGE
 from authz.control.refusals import Code, RefusedError
-from authz.database import Database, migrate
+from authz.database import Database
 from authz.errors import ConfigError, UnavailableError
 from authz.reasons import DATABASE_UNAVAILABLE, OPERATOR_UNKNOWN
 from tests.fakes import FakeClock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from authz.control.callers import Caller
 
@@ -79,9 +78,8 @@ class Desk:
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
-    database = Database(f"sqlite:///{tmp_path / 'control.db'}")
-    migrate(database)
+def desk(sqlite_url: str) -> Iterator[Desk]:
+    database = Database(sqlite_url)
     clock = FakeClock()
     operators, actions = Operators(database), Actions(database, clock)
     for name, grant in (("admin", Grant(Role.ADMIN, "*")), ("viewer", Grant(Role.VIEWER, "acme"))):

@@ -15,7 +15,7 @@ from authz._gen.authz.control.v1 import agents_pb2 as pb
 from authz.control.authentication import credential_sha256
 from authz.control.callers import Grant, Role
 from authz.control.operators_sql import Operator
-from authz.database import Database, migrate
+from authz.database import Database
 from authz.encoding import encode_base64url
 from authz.identity.oauth.clients import ASSERTION_TYPE, client_id
 from authz.identity.oauth.requests import ACCESS_TOKEN_TYPE, TOKEN_EXCHANGE
@@ -25,17 +25,15 @@ from tests.token_desk import TokenDesk, claims_of, refused
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 
 OTHER = signing_key("EdDSA", 9)
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
+def database(sqlite_url: str) -> Iterator[Database]:
     """SQLite alone: what is judged here is no database's matter."""
-    opened = Database(f"sqlite:///{tmp_path / 'control.db'}")
-    migrate(opened)
+    opened = Database(sqlite_url)
     yield opened
     opened.close()
 
