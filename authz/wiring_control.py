@@ -38,7 +38,10 @@ from authz.control.operator_tokens import OperatorTokens
 from authz.control.operators_service import OperatorsService
 from authz.control.operators_sql import Operators
 from authz.control.redis_accounts import RedisAccounts, without_credentials
-from authz.control.replication_service import Bundles, ReplicationService
+from authz.control.replication_service import Bundles, ReplicationService, Rollouts
+from authz.control.rollout_judge import RolloutJudge
+from authz.control.rollout_keeper import RolloutKeeper
+from authz.control.rollouts_service import RolloutsService
 from authz.control.sidecars_service import SidecarsService
 from authz.control.sidecars_sql import Sidecars
 from authz.control.token_issuer import TokenIssuer
@@ -51,6 +54,8 @@ from authz.model import PLATFORM
 from authz.policy.admission import pinned
 from authz.policy.bundle_reports_sql import BundleReports
 from authz.policy.registry_sql import Registry
+from authz.policy.rollout_reports_sql import RolloutReports
+from authz.policy.rollout_sql import RolloutBook
 from authz.revocation import publication_sql
 from authz.revocation.guard import Guard
 from authz.revocation.kills_sql import KillBook, Quota
@@ -69,6 +74,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import grpc
+    from sqlalchemy import Connection
     from starlette.routing import Route
 
     from authz.control.config import ControlConfig, Listeners
@@ -77,6 +83,8 @@ if TYPE_CHECKING:
 log: Final = logging.getLogger(__name__)
 TICK_S: Final = 0.5
 """How often health is brought in line with readiness."""
+ROLLOUTS_LEASE_S: Final = 3.0
+"""Gates stand still for so long when the instance that applies them dies."""
 PUBLISHER_LEASE_S: Final = 1.5
 """Kills go the slow way for so long when the instance that publishes them dies."""
 
@@ -138,6 +146,8 @@ class ControlPlane:
         self._accounts = RedisAccounts(config.control.redis, self._sidecars.present) if config.control.redis else None
         self._begin([PLATFORM, *(tenant for sidecar in self._sidecars.present() for tenant in sidecar.tenants)])
         self._members = self._membership()
+        self._rollouts = Rollouts(book=RolloutBook(self._database), reports=RolloutReports(self._database))
+        self._rollout_judge = RolloutJudge(self._rollouts.reports, self._alive)
         self._operators = Operators(self._database)
         self._actions = Actions(self._database, self._clock)
         self.first_credential = self._bootstrap()
@@ -235,7 +245,11 @@ class ControlPlane:
                 self._stream_keys,
                 self._reports,
                 Bundles(self._registry, self._bundle_reports),
+                rollouts=self._rollouts,
                 published=lambda: (self._tokens.issuer, self._tokens.key_set()),
+            ),
+            "Rollouts": RolloutsService(
+                self._database, self._rollouts.book, self._rollout_judge, new_id=random_hex, new_salt=random_hex
             ),
             "Sidecars": SidecarsService(
                 self._members, self._sidecars, self._reports.by_sidecar, self._bundle_reports.of
@@ -257,6 +271,15 @@ class ControlPlane:
             clock=self._clock,
             new_id=random_hex,
         )
+
+    def _alive(self, connection: Connection, scope: str) -> set[str]:
+        """Sidecars that follow a scope and were heard lately."""
+        heard = self._reports.heard(connection)
+        return {sidecar.id for sidecar in self._sidecars.following(scope) if sidecar.id in heard}
+
+    def _rollout_keeper(self) -> RolloutKeeper:
+        lease = Lease(self._database, "rollouts", self._instance, clock=self._clock, life_s=ROLLOUTS_LEASE_S)
+        return RolloutKeeper(self._database, self._rollouts.book, self._rollout_judge, Election(lease))
 
     def _publication(self) -> list[Reading]:
         """How the fast path fares, for a scrape."""
@@ -299,7 +322,8 @@ class ControlPlane:
         collector = BundleCollector(
             self._registry, lease, keep=self._config.bundles.keep, in_use=self._bundle_reports.in_use
         )
-        return [task for task in (self._accounts, self._publisher(), keeper, collector) if task is not None]
+        tasks = (self._accounts, self._publisher(), keeper, collector, self._rollout_keeper())
+        return [task for task in tasks if task is not None]
 
     def _listen(self) -> dict[str, GrpcServer]:
         control, operators = self._config.control, self._config.operators

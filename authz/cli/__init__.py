@@ -28,6 +28,8 @@ COMMANDS: Final = {
     "lint": "Find what is wrong in a policy or for Envoy.",
     "test": "Run a policy's tests and decision tables.",
     "bundle": "Build, sign, verify, inspect and compare policy bundles.",
+    "rollout": "Let a candidate policy take the place of another, stage by stage.",
+    "rollback": "Have the policy before answer again, everywhere at once.",
     "decide": "Judge one call offline, and say why.",
     "up": "Run Envoy and the service before a tool server.",
     "token": "Print a token for an agent.",

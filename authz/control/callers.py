@@ -42,6 +42,12 @@ class Permission(StrEnum):
     """Publish and retire policy bundles."""
     HOLD = "hold"
     """Put what was published under legal hold, and release it."""
+    ROLL_OUT = "roll_out"
+    """Begin rollouts and move them through shadow and canary waves."""
+    ROLL_BACK = "roll_back"
+    """Bring back a revision that was here before."""
+    ENFORCE = "enforce"
+    """Have a candidate answer everybody, and overrule its gates."""
     SIDECARS = "sidecars"
     """Invite and remove sidecars."""
     OPERATORS = "operators"
@@ -59,12 +65,19 @@ class Role(StrEnum):
 
 
 _VIEWER: Final = frozenset({Permission.IDENTIFY, Permission.READ})
-_RESPONDER: Final = _VIEWER | {Permission.KILL, Permission.PAUSE}
-_SECURITY_LEAD: Final = _RESPONDER | {Permission.SIGN, Permission.ROTATE, Permission.HOLD}
+_POLICY_AUTHOR: Final = _VIEWER | {Permission.POLICY, Permission.ROLL_OUT}
+_RESPONDER: Final = _VIEWER | {Permission.KILL, Permission.PAUSE, Permission.ROLL_BACK}
+_SECURITY_LEAD: Final = _RESPONDER | {
+    Permission.SIGN,
+    Permission.ROTATE,
+    Permission.HOLD,
+    Permission.ROLL_OUT,
+    Permission.ENFORCE,
+}
 
 PERMISSIONS: Final[Mapping[Role, frozenset[Permission]]] = {
     Role.VIEWER: _VIEWER,
-    Role.POLICY_AUTHOR: _VIEWER | {Permission.POLICY},
+    Role.POLICY_AUTHOR: _POLICY_AUTHOR,
     Role.RESPONDER: _RESPONDER,
     Role.SECURITY_LEAD: _SECURITY_LEAD,
     Role.ADMIN: frozenset(Permission),

@@ -35,6 +35,7 @@ from authz._gen.authz.control.v1 import (
     keys_pb2,
     kills_pb2,
     operators_pb2,
+    rollouts_pb2,
     sidecars_pb2,
 )
 from authz.control.actions_sql import BEGUN, DONE, Action
@@ -59,9 +60,8 @@ if TYPE_CHECKING:
     from authz.control.permissions import Rule
 
 log: Final = logging.getLogger(__name__)
-FILES: Final = tuple(
-    module.DESCRIPTOR for module in (agents_pb2, bundles_pb2, keys_pb2, kills_pb2, operators_pb2, sidecars_pb2)
-)
+_MODULES: Final = (agents_pb2, bundles_pb2, keys_pb2, kills_pb2, operators_pb2, rollouts_pb2, sidecars_pb2)
+FILES: Final = tuple(module.DESCRIPTOR for module in _MODULES)
 """The files of the API; their services are the only ones there are."""
 CALLS: Final = 32
 """Operators' calls under way."""

@@ -114,6 +114,11 @@ def _lifecycle(request: Any) -> Permission:  # noqa: ANN401
     return Permission.AGENTS if request.lifecycle == LIFECYCLE_RETIRED else Permission.PAUSE
 
 
+def _overruling(request: Any) -> Permission:  # noqa: ANN401
+    """What the gates say is not a policy author's to overrule; the service asks for the same before it enforces."""
+    return Permission.ENFORCE if request.overrule else Permission.ROLL_OUT
+
+
 METHODS: Final[Mapping[str, Rule]] = {
     "Agents/CreateAgent": _action(Permission.AGENTS, _in("agent.tenant"), "agent.id"),
     "Agents/ReadAgent": _reading(_in("tenant"), "id"),
@@ -142,6 +147,16 @@ METHODS: Final[Mapping[str, Rule]] = {
     "Operators/DeleteOperator": _action(Permission.OPERATORS, _platform, "id"),
     "Operators/WhoAmI": _reading(_anywhere, permission=Permission.IDENTIFY),
     "Operators/ListActions": _reading(_in("tenant")),
+    "Rollouts/StartRollout": _action(_overruling, _in("tenant"), "candidate"),
+    "Rollouts/ReadRollout": _reading(_in("tenant")),
+    "Rollouts/WatchRollout": _reading(_in("tenant")),
+    "Rollouts/ListTransitions": _reading(_in("tenant")),
+    "Rollouts/PauseRollout": _action(Permission.ROLL_OUT, _in("tenant")),
+    "Rollouts/ResumeRollout": _action(Permission.ROLL_OUT, _in("tenant")),
+    "Rollouts/PromoteRollout": _action(_overruling, _in("tenant")),
+    "Rollouts/StopWave": _action(Permission.ROLL_OUT, _in("tenant")),
+    "Rollouts/AbortRollout": _action(Permission.ROLL_OUT, _in("tenant")),
+    "Rollouts/RollBack": _action(Permission.ROLL_BACK, _in("tenant"), "to"),
     "Sidecars/InviteSidecar": _action(Permission.SIDECARS, _in_each("tenants"), "name"),
     "Sidecars/ListSidecars": _reading(_in("tenant")),
     "Sidecars/RemoveSidecar": _action(Permission.SIDECARS, _platform, "id"),
@@ -154,6 +169,7 @@ METHODS: Final[Mapping[str, Rule]] = {
     "Replication/PullPiece": _replication(_in("tenant")),
     "Replication/Report": _replication(_in_each("applied", "stream")),
     "Replication/ReportBundles": _replication(_in_each("bundles", "tenant")),
+    "Replication/ReportRollouts": _replication(_in_each("reports", "tenant")),
 }
 """By SERVICE/METHOD, within the package."""
 

@@ -8,6 +8,7 @@ tenant's sidecar that another tenant exists.
 from __future__ import annotations
 
 import logging
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -16,9 +17,12 @@ from authz.control.callers import ALL_TENANTS
 from authz.control.refusals import Code, RefusedError
 from authz.errors import InvalidRequestError
 from authz.model import PLATFORM
+from authz.policy import directive, findings
 from authz.policy.bundle_reports_sql import BundleReport
 from authz.policy.registry import Place
+from authz.policy.rollout_reports_sql import Counted, Standing
 from authz.reasons import CONTROL_REQUEST, REVISION_UNKNOWN
+from authz.revocation.entries import thumbprint
 from authz.revocation.refill import Refill
 from authz.revocation.reports_sql import Applied
 from authz.revocation.snapshots import Snapshots
@@ -31,6 +35,8 @@ if TYPE_CHECKING:
     from authz.database import Database
     from authz.policy.bundle_reports_sql import BundleReports
     from authz.policy.registry_sql import Registry
+    from authz.policy.rollout_reports_sql import RolloutReports
+    from authz.policy.rollout_sql import RolloutBook
     from authz.revocation.entries import Signed
     from authz.revocation.ledger_sql import Ledger
     from authz.revocation.reports_sql import Reports
@@ -39,6 +45,10 @@ if TYPE_CHECKING:
 log: Final = logging.getLogger(__name__)
 MAX_BUNDLES: Final = 1000
 """That one sidecar may report."""
+MAX_WINDOWS: Final = 8
+"""That one report of a rollout holds."""
+MAX_RUN: Final = 64
+_CODE: Final = re.compile("[A-Z0-9_]{1,64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +57,14 @@ class Bundles:
 
     registry: Registry
     reports: BundleReports
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rollouts:
+    """Where rollouts stand, and what sidecars found of them."""
+
+    book: RolloutBook
+    reports: RolloutReports
 
 
 class ReplicationService:
@@ -65,6 +83,8 @@ class ReplicationService:
         keys: StreamKeys,
         reports: Reports,
         bundles: Bundles,
+        *,
+        rollouts: Rollouts,
         published: Callable[[], tuple[str, str]] = lambda: ("", ""),
     ) -> None:
         self._members = members
@@ -73,6 +93,7 @@ class ReplicationService:
         self._keys = keys
         self._reports = reports
         self._bundles = bundles
+        self._rollouts = rollouts
         self._published = published
         self._refill = Refill(database, ledger, keys)
         self._snapshots = Snapshots(database, ledger, keys)
@@ -169,6 +190,58 @@ class ReplicationService:
             ],
         )
         return pb.ReportBundlesResponse()
+
+    def report_rollouts(self, request: pb.ReportRolloutsRequest, caller: Caller) -> pb.ReportRolloutsResponse:
+        """Keep what the caller found of its rollouts; answers with where each stands now, signed."""
+        if request.reports:
+            self._keep(request, caller)
+        with self._database.read() as connection:
+            heads = [head for head in self._rollouts.book.heads(connection) if caller.follows(head.scope)]
+        told = []
+        for head in heads:
+            key = self._keys.signer(head.scope)
+            signed = directive.sign(directive.directive(head), key, thumbprint(key.public_key()))
+            told.append(pb.SignedBatch(body=signed.body, signature=signed.signature, kid=signed.kid))
+        return pb.ReportRolloutsResponse(directives=told)
+
+    def _keep(self, request: pb.ReportRolloutsRequest, caller: Caller) -> None:
+        with self._database.write() as connection:
+            for report in sorted(request.reports, key=lambda report: report.tenant):  # one order of locks for all
+                head = self._rollouts.book.find(connection, report.tenant)
+                if head is None or head.id != report.rollout:
+                    continue  # of one that is over; and none of another scope's can be named
+                self._rollouts.reports.put(connection, report.tenant, _standing(report, caller.id), _counted(report))
+
+
+def _standing(report: pb.RolloutReport, sidecar: str) -> Standing:
+    return Standing(
+        sidecar=sidecar,
+        rollout=report.rollout,
+        version=report.version,
+        is_ready=report.ready,
+        refused=_code(report.refused),
+        tripped=_code(report.tripped),
+        golden=_code(report.golden),
+    )
+
+
+def _counted(report: pb.RolloutReport) -> list[Counted]:
+    if len(report.findings) > MAX_WINDOWS:
+        raise RefusedError(Code.INVALID_ARGUMENT, CONTROL_REQUEST, f"over {MAX_WINDOWS} windows")
+    for each in report.findings:
+        try:
+            findings.decode(each.counted)
+        except ValueError as error:
+            raise RefusedError(Code.INVALID_ARGUMENT, CONTROL_REQUEST, f"findings: {error}") from None
+    return [
+        Counted(since_ns=each.stage_since_ns, run=each.run[:MAX_RUN], number=each.window, document=each.counted)
+        for each in report.findings
+    ]
+
+
+def _code(told: str) -> str:
+    """A reason code, or what stands for one that is none: sidecars' words reach operators' terminals."""
+    return told if not told or _CODE.fullmatch(told) else "UNKNOWN"
 
 
 def _signed(message: Signed) -> pb.SignedBatch:

@@ -199,14 +199,12 @@ def abort(rollout: Rollout, by: Actor, now_ns: int, *, reason: str) -> Transitio
     """End it before it is enforced; None where it was aborted already.
 
     Raises:
-        InvalidRequestError: ROLLOUT_STATE, ROLLOUT_REASON; ROLLOUT_HELD for a program.
+        InvalidRequestError: ROLLOUT_STATE or ROLLOUT_REASON.
     """
     if rollout.state is State.ABORTED:
         return None
     _require(rollout, ACTIVE)
     _require_reason(reason)
-    if by.is_automatic:
-        raise InvalidRequestError(reasons.ROLLOUT_HELD)
     return _moved(rollout, Action.ABORT, by, now_ns, reason, to=(State.ABORTED, 0))
 
 
@@ -228,7 +226,7 @@ def roll_back(
 
 
 def pin(asked: Rollout, by: Actor, *, reason: str) -> Transition:
-    """A person has `asked.candidate` answer everybody at once, an older revision most of all. The machine keeps off.
+    """A person has `asked.baseline` answer everybody at once: one that was here before, in the place of the candidate.
 
     Raises:
         InvalidRequestError: ROLLOUT_REASON; ROLLOUT_HELD for a program.
@@ -236,7 +234,7 @@ def pin(asked: Rollout, by: Actor, *, reason: str) -> Transition:
     _require_reason(reason)
     if by.is_automatic:
         raise InvalidRequestError(reasons.ROLLOUT_HELD, "a program pins nothing")
-    pinned = replace(asked, state=State.ENFORCED, wave=0, is_overruled=True, since_ns=asked.created_ns)
+    pinned = replace(asked, state=State.ROLLED_BACK, wave=0, is_overruled=True, since_ns=asked.created_ns)
     return Transition(action=Action.PIN, before=None, after=pinned, by=by, at_ns=asked.created_ns, reason=reason)
 
 

@@ -71,7 +71,7 @@ def _name(message: Any, tenant: str) -> None:
             message.tenants.append(tenant)
         elif field.name == "id":
             message.id = "some-id"
-        elif field.name in {"applied", "bundles"}:
+        elif field.name in {"applied", "bundles", "reports"}:
             _name(getattr(message, field.name).add(), tenant)
         elif field.name in {"agent", "scope"}:
             _name(getattr(message, field.name), tenant)
@@ -116,12 +116,13 @@ def test_every_method_that_changes_something_is_recorded() -> None:
 
 def test_each_role_has_what_it_is_said_to_have() -> None:
     read = {Permission.IDENTIFY, Permission.READ}
-    respond = read | {Permission.KILL, Permission.PAUSE}
+    respond = read | {Permission.KILL, Permission.PAUSE, Permission.ROLL_BACK}
+    lead = respond | {Permission.SIGN, Permission.ROTATE, Permission.HOLD, Permission.ROLL_OUT, Permission.ENFORCE}
     assert {role: set(held) for role, held in PERMISSIONS.items()} == {
         Role.VIEWER: read,
-        Role.POLICY_AUTHOR: read | {Permission.POLICY},
+        Role.POLICY_AUTHOR: read | {Permission.POLICY, Permission.ROLL_OUT},
         Role.RESPONDER: respond,
-        Role.SECURITY_LEAD: respond | {Permission.SIGN, Permission.ROTATE, Permission.HOLD},
+        Role.SECURITY_LEAD: lead,
         Role.ADMIN: set(Permission),
     }
 

@@ -126,12 +126,11 @@ def test_promoting_by_hand_alone_does_not_overrule_the_gates() -> None:
 
 
 @pytest.mark.parametrize("by", [GATES, CI])
-def test_no_program_overrules_pins_aborts_or_resumes(by: Actor) -> None:
+def test_no_program_overrules_pins_or_resumes(by: Actor) -> None:
     moving = in_stage(State.SHADOW)
     refusals: list[Callable[[], object]] = [
         lambda: rollout.promote(moving, by, LATER, overrules=True),
         lambda: rollout.pin(moving, by, reason="because"),
-        lambda: rollout.abort(moving, by, LATER, reason="because"),
         lambda: rollout.resume(moving, by, LATER),
         lambda: rollout.draft(moving, by, (), reason="because", overrules=True),
     ]
@@ -217,7 +216,7 @@ def test_nothing_that_ended_goes_on(state: State) -> None:
 
 def test_a_pin_answers_everybody_and_the_machine_keeps_off() -> None:
     pinned = rollout.pin(drafted(), ANNA, reason="the one of last week").after
-    assert (pinned.stage, pinned.share) == ("enforced", 1.0)
+    assert (pinned.stage, pinned.share, pinned.serving) == ("rolled_back", 0.0, pinned.baseline)
     assert rollout.advance(pinned, BREACH, LATER) is None
 
 

@@ -271,3 +271,47 @@ class ReportBundlesRequest(_message.Message):
 class ReportBundlesResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
+
+class RolloutReport(_message.Message):
+    __slots__ = ("tenant", "rollout", "version", "ready", "refused", "tripped", "golden", "findings")
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    ROLLOUT_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    READY_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
+    TRIPPED_FIELD_NUMBER: _ClassVar[int]
+    GOLDEN_FIELD_NUMBER: _ClassVar[int]
+    FINDINGS_FIELD_NUMBER: _ClassVar[int]
+    tenant: str
+    rollout: str
+    version: int
+    ready: bool
+    refused: str
+    tripped: str
+    golden: str
+    findings: _containers.RepeatedCompositeFieldContainer[RolloutFindings]
+    def __init__(self, tenant: _Optional[str] = ..., rollout: _Optional[str] = ..., version: _Optional[int] = ..., ready: _Optional[bool] = ..., refused: _Optional[str] = ..., tripped: _Optional[str] = ..., golden: _Optional[str] = ..., findings: _Optional[_Iterable[_Union[RolloutFindings, _Mapping]]] = ...) -> None: ...
+
+class RolloutFindings(_message.Message):
+    __slots__ = ("stage_since_ns", "run", "window", "counted")
+    STAGE_SINCE_NS_FIELD_NUMBER: _ClassVar[int]
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    WINDOW_FIELD_NUMBER: _ClassVar[int]
+    COUNTED_FIELD_NUMBER: _ClassVar[int]
+    stage_since_ns: int
+    run: str
+    window: int
+    counted: bytes
+    def __init__(self, stage_since_ns: _Optional[int] = ..., run: _Optional[str] = ..., window: _Optional[int] = ..., counted: _Optional[bytes] = ...) -> None: ...
+
+class ReportRolloutsRequest(_message.Message):
+    __slots__ = ("reports",)
+    REPORTS_FIELD_NUMBER: _ClassVar[int]
+    reports: _containers.RepeatedCompositeFieldContainer[RolloutReport]
+    def __init__(self, reports: _Optional[_Iterable[_Union[RolloutReport, _Mapping]]] = ...) -> None: ...
+
+class ReportRolloutsResponse(_message.Message):
+    __slots__ = ("directives",)
+    DIRECTIVES_FIELD_NUMBER: _ClassVar[int]
+    directives: _containers.RepeatedCompositeFieldContainer[SignedBatch]
+    def __init__(self, directives: _Optional[_Iterable[_Union[SignedBatch, _Mapping]]] = ...) -> None: ...
