@@ -1,7 +1,7 @@
 """Encodings of what is signed, each read in the one way that leaves no second spelling.
 
 Decides whether text is canonical base64url (RFC 7515 section 2), whether bytes are one strict JSON object, and which
-instant a claim names.
+instant a claim names; and the name of a token that may be shown.
 Must never be lenient: two spellings of one token would be two cache keys, two log entries and one session (D12).
 Trusts nothing. Errors carry no input: `ValueError` says what kind of thing was wrong, never what was read.
 """
@@ -9,6 +9,7 @@ Trusts nothing. Errors carry no input: `ValueError` says what kind of thing was 
 from __future__ import annotations
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
 import jiter
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
 SHA256_BYTES: Final = 32
 MAX_INSTANT: Final = 2**53
 """Beyond it a number of JSON is no longer exact."""
+
+
+def token_digest(jti: str) -> str:
+    """How a token is named in kills, in records and in the store of live tokens: SHA-256 of its `jti`, in hex."""
+    return sha256(jti.encode()).hexdigest()
 
 
 def encode_base64url(octets: bytes) -> str:

@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-import json
-import logging
-import secrets
-import signal
 import sys
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 
-from authz.audit.masking import KEY_BYTES, Masker
+from authz.cli import running
 from authz.cli.output import Output, OutputOption
 from authz.cli.state import StateOption, state_folder
 from authz.config import read_settings
 from authz.control.config import ControlConfig
-from authz.telemetry import logs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
     from authz.wiring_control import ControlPlane
-
-log: Final = logging.getLogger(__name__)
-WAKE_S: Final = 0.5
-INTERRUPTED: Final = 130
 
 EXAMPLES = """
 Examples:
@@ -72,7 +62,12 @@ def control(
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Serve operators and sidecars until SIGTERM or SIGINT. A flag counts before its variable, that before the file."""
-    run(configuration(ctx.params), output)
+    settings = configuration(ctx.params)
+    running.run(
+        lambda: _compose(settings),
+        lambda plane: _say_ready(plane, settings, output),
+        log_level=settings.telemetry.log_level,
+    )
 
 
 def configuration(flags: Mapping[str, Any]) -> ControlConfig:
@@ -88,37 +83,14 @@ def configuration(flags: Mapping[str, Any]) -> ControlConfig:
     return read_settings(ControlConfig, flags["config"], {**given, "control.state": state_folder(flags["state"])})
 
 
-def run(config: ControlConfig, output: Output) -> None:
-    """Serve until a signal, then drain. A second signal ends at once."""
+def _compose(config: ControlConfig) -> ControlPlane:
     from authz.wiring_control import ControlPlane  # noqa: PLC0415 - help and a wrong flag need nothing of what serves
 
-    logs.configure(config.telemetry.log_level, Masker(key=secrets.token_bytes(KEY_BYTES)).text)
-    stopping = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: _exit_at_once() if stopping.is_set() else stopping.set())
-    plane = ControlPlane(config)
-    plane.start()
+    return ControlPlane(config)
+
+
+def _say_ready(plane: ControlPlane, config: ControlConfig, output: Output) -> None:
     if plane.first_credential is not None and config.operators.show_bootstrap:
         print(f"first admin's credential, shown this once: {plane.first_credential}", file=sys.stderr, flush=True)
-    _say_ready(plane, output)
-    while not stopping.wait(WAKE_S):
-        pass  # a plain wait would not let the signal's function run on every platform
-    plane.stop()
-
-
-def _say_ready(plane: ControlPlane, output: Output) -> None:
-    ready: dict[str, Any] = {
-        "ready": True,
-        **plane.addresses,
-        "database": plane.database_url,
-        "state": str(plane.state),
-    }
-    if output is Output.JSON:
-        print(json.dumps(ready), flush=True)
-    else:
-        facts = ", ".join(f"{name} {value}" for name, value in ready.items() if name != "ready" and value)
-        print(f"authz control serves: {facts}", flush=True)
-
-
-def _exit_at_once() -> None:
-    raise SystemExit(INTERRUPTED)
+    facts = {**plane.addresses, "database": plane.database_url, "state": str(plane.state)}
+    running.say("authz control", facts, output)

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-import secrets
-import signal
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
 
-from authz.audit.masking import KEY_BYTES, Masker
+from authz.cli import running
 from authz.cli.output import Output, OutputOption
 from authz.config import load
 from authz.errors import ConfigError
 from authz.policy.plugin_configuration import plugin_configuration
-from authz.telemetry import logs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -27,8 +22,6 @@ if TYPE_CHECKING:
     from authz.wiring import Sidecar
 
 log: Final = logging.getLogger(__name__)
-WAKE_S: Final = 0.5
-INTERRUPTED: Final = 130
 
 EXAMPLES = """
 Examples:
@@ -173,23 +166,16 @@ def _compose(config: Config) -> Sidecar:
 
 
 def run(config: Config, output: Output, compose: Callable[[Config], Sidecar] = _compose) -> None:
-    """Serve until a signal, then drain. A second signal ends at once."""
-    # Logs have a key of their own: a mark in them need not match one in the records.
-    logs.configure(config.telemetry.log_level, Masker(key=secrets.token_bytes(KEY_BYTES)).text)
-    stopping = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: _exit_at_once() if stopping.is_set() else stopping.set())
-    sidecar = compose(config)
-    sidecar.start()
-    _say_ready(sidecar, config, output)
-    while not stopping.wait(WAKE_S):
-        pass  # a plain wait would not let the signal's function run on every platform
-    sidecar.stop()
+    """Serve until a signal, then drain."""
+    running.run(
+        lambda: compose(config),
+        lambda sidecar: running.say("authz", _facts(sidecar, config), output),
+        log_level=config.telemetry.log_level,
+    )
 
 
-def _say_ready(sidecar: Sidecar, config: Config, output: Output) -> None:
-    ready: dict[str, Any] = {
-        "ready": True,
+def _facts(sidecar: Sidecar, config: Config) -> dict[str, str | None]:
+    return {
         "check": sidecar.address,
         "diagnostics": sidecar.diagnostics_address,
         "contract": config.policy.contract,
@@ -197,12 +183,3 @@ def _say_ready(sidecar: Sidecar, config: Config, output: Output) -> None:
         "revocation": config.revocation.mode,
         "records": str(config.audit.directory or ""),
     }
-    if output is Output.JSON:
-        print(json.dumps(ready), flush=True)
-    else:
-        facts = ", ".join(f"{name} {value}" for name, value in ready.items() if name != "ready" and value)
-        print(f"authz serves: {facts}", flush=True)
-
-
-def _exit_at_once() -> None:
-    raise SystemExit(INTERRUPTED)

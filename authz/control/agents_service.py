@@ -19,7 +19,7 @@ from authz.control.agent_messages import (
     update_of,
     version_messages,
 )
-from authz.control.refusals import Code, RefusedError
+from authz.control.refusals import Code, RefusedError, malformed
 from authz.errors import InvalidRequestError
 from authz.identity.registry import is_text, moved, rotated, updated
 from authz.identity.registry_sql import Because
@@ -30,7 +30,6 @@ from authz.reasons import (
     AGENT_PARENT,
     AGENT_RETIRED,
     AGENT_UNKNOWN,
-    CONTROL_REQUEST,
     CREDENTIAL_INVALID,
 )
 
@@ -98,7 +97,7 @@ class AgentsService:
         """A page of a tenant's, by id."""
         size = min(request.page_size or PAGE, MAX_PAGE)
         if size < 1:
-            raise RefusedError(Code.INVALID_ARGUMENT, CONTROL_REQUEST, "`page_size` is negative")
+            raise malformed("`page_size` is negative")
         with _refusals(), self._database.read() as connection:
             lifecycle = lifecycle_of(request.lifecycle) if request.lifecycle else None
             page = self._registry.page(
@@ -164,7 +163,7 @@ class AgentsService:
 
 def _because(caller: Caller, request: Any) -> Because:  # noqa: ANN401 - any request with a reason
     if not is_text(request.reason):
-        raise RefusedError(Code.INVALID_ARGUMENT, CONTROL_REQUEST, "`reason` is too long, or not printable")
+        raise malformed("`reason` is too long, or not printable")
     return Because(by=caller.id, reason=request.reason)
 
 

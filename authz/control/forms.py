@@ -18,10 +18,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from authz.config import KIB, Limits
 from authz.control.callers import ALL_TENANTS
-from authz.control.refusals import Code, RefusedError
+from authz.control.refusals import Code, RefusedError, malformed
 from authz.errors import InvalidRequestError
 from authz.protocol import strict_json
-from authz.reasons import CONTROL_REQUEST
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,7 +67,7 @@ class Binary:
         try:
             parsed = message.FromString(body)
         except DecodeError:
-            raise _malformed("not a message of this type") from None
+            raise malformed("not a message of this type") from None
         _require_plain(parsed)
         return parsed
 
@@ -89,13 +88,13 @@ class Json:
         except InvalidRequestError as error:
             raise RefusedError(Code.INVALID_ARGUMENT, error.reason) from None
         if not isinstance(document, dict):
-            raise _malformed("not a JSON object")
+            raise malformed("not a JSON object")
         parsed = message()
         try:
             json_format.ParseDict(document, parsed)
         except (json_format.ParseError, ValueError, TypeError, OverflowError, AttributeError):
             # Its messages repeat the caller's values.
-            raise _malformed("fields that are unknown, ill-typed or given twice") from None
+            raise malformed("fields that are unknown, ill-typed or given twice") from None
         _require_plain(parsed)
         return parsed
 
@@ -103,10 +102,6 @@ class Json:
     def write(message: Message) -> bytes:
         """See `Form`."""
         return orjson.dumps(json_format.MessageToDict(message))
-
-
-def _malformed(detail: str) -> RefusedError:
-    return RefusedError(Code.INVALID_ARGUMENT, CONTROL_REQUEST, detail)
 
 
 def _require_plain(message: Message, path: str = "") -> None:
@@ -121,10 +116,10 @@ def _require_plain(message: Message, path: str = "") -> None:
             _require_text(value, field.name, where)
         elif isinstance(value, Duration):
             if not 0 <= value.seconds <= MAX_SPAN_S or value.nanos < 0:
-                raise _malformed(f"`{where}` is negative or over ten years")
+                raise malformed(f"`{where}` is negative or over ten years")
         elif isinstance(value, Timestamp):
             if not 0 <= value.seconds <= MAX_INSTANT_S or not 0 <= value.nanos < _NS:
-                raise _malformed(f"`{where}` is not a time of this age")
+                raise malformed(f"`{where}` is not a time of this age")
         elif isinstance(value, Message):
             _require_plain(value, f"{where}.")
 
@@ -140,8 +135,8 @@ def _values(message: Message) -> Iterator[tuple[FieldDescriptor, Any]]:
 
 def _require_text(value: str, name: str, where: str) -> None:
     if _CONTROL.search(value.translate(_LINES) if name in _WITH_LINES else value):
-        raise _malformed(f"`{where}` holds a control character")
+        raise malformed(f"`{where}` holds a control character")
     # `*` in a request would be taken for every tenant by whoever compares it with a grant; grants alone may say it.
     is_tenant = name in {"tenant", "tenants", "stream"} and not where.endswith("grants.tenant")
     if is_tenant and (value == ALL_TENANTS or len(value.encode()) > MAX_TENANT_BYTES):
-        raise _malformed(f"`{where}` is not the name of one tenant")
+        raise malformed(f"`{where}` is not the name of one tenant")

@@ -29,9 +29,9 @@ from authz.control.dispatcher import Asked
 from authz.control.forms import MAX_BODY_BYTES, Binary, Json
 from authz.control.grpc_server import status_of
 from authz.control.permissions import PACKAGE, PATHS
-from authz.control.refusals import Code, RefusedError
+from authz.control.refusals import Code, RefusedError, malformed
 from authz.errors import ConfigError
-from authz.reasons import CONTROL_METHOD, CONTROL_REQUEST, CONTROL_STREAM
+from authz.reasons import CONTROL_METHOD, CONTROL_STREAM
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
@@ -189,7 +189,7 @@ def _frames(dispatcher: Dispatcher, asked: Asked) -> Iterator[bytes]:
 def _enveloped(body: bytes) -> bytes:
     """The one message of a request to a streaming method."""
     if len(body) < _HEADER.size or _HEADER.unpack_from(body) != (0, len(body) - _HEADER.size):
-        raise _malformed("the body is not one enveloped message")
+        raise malformed("the body is not one enveloped message")
     return body[_HEADER.size :]
 
 
@@ -197,9 +197,9 @@ def _require_readable(request: Request, wanted: tuple[str, ...], content_type: s
     if content_type not in wanted:
         if STREAM in wanted:
             raise RefusedError(Code.UNIMPLEMENTED, CONTROL_STREAM)
-        raise _malformed(f"the content type is not {' or '.join(wanted)}")
+        raise malformed(f"the content type is not {' or '.join(wanted)}")
     if request.headers.get("content-encoding", "identity") != "identity" or request.url.query:
-        raise _malformed("an encoded body, or a query, is not read")
+        raise malformed("an encoded body, or a query, is not read")
 
 
 def _seconds(request: Request) -> float:
@@ -208,12 +208,8 @@ def _seconds(request: Request) -> float:
     if not asked:
         return CALL_S
     if not (asked.isascii() and asked.isdecimal() and len(asked) <= 10):  # noqa: PLR2004 - the protocol's own bound
-        raise _malformed("connect-timeout-ms is not a number")
+        raise malformed("connect-timeout-ms is not a number")
     return min(int(asked) / 1000, CALL_S)
-
-
-def _malformed(detail: str) -> RefusedError:
-    return RefusedError(Code.INVALID_ARGUMENT, CONTROL_REQUEST, detail)
 
 
 def _error(refusal: RefusedError) -> dict[str, Any]:

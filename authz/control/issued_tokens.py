@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from authz.encoding import token_digest
 from authz.errors import InvalidRequestError
 from authz.identity import jose, jws
-from authz.identity.oauth.access_token import TYP, digest
+from authz.identity.oauth.access_token import TYP
 from authz.identity.oauth.refusals import OAuthError
 from authz.identity.tokens import MAX_TOKEN_BYTES, is_typ
 from authz.identity.tokens_sql import LiveToken
@@ -73,7 +74,7 @@ class IssuedTokens:
         self._tokens.add(
             connection,
             LiveToken(
-                jti_sha256=digest(jti),
+                jti_sha256=token_digest(jti),
                 tenant=grant.agent.tenant,
                 agent=grant.agent.id,
                 client=client.agent.id,
@@ -108,6 +109,6 @@ class IssuedTokens:
         jti, expires_at = claims.get("jti"), claims.get("exp")
         if not isinstance(jti, str) or not isinstance(expires_at, int):
             raise InvalidRequestError(TOKEN_CLAIMS)
-        if expires_at * _NS <= now_ns or not self._tokens.is_alive(connection, digest(jti)):
+        if expires_at * _NS <= now_ns or not self._tokens.is_alive(connection, token_digest(jti)):
             raise InvalidRequestError(TOKEN_EXPIRED)
         return claims

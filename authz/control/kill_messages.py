@@ -6,8 +6,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from authz._gen.authz.control.v1 import kills_pb2 as pb
-from authz.control.refusals import Code, RefusedError
-from authz.reasons import CONTROL_REQUEST
+from authz.control.refusals import malformed
 from authz.revocation.guard import KillState
 from authz.revocation.scopes import DIGEST_PREFIX, ScopeKind, parse
 
@@ -90,5 +89,5 @@ def place_of(page_token: str) -> tuple[int, str] | None:
         return None
     found = _TOKEN.fullmatch(page_token)
     if found is None:
-        raise RefusedError(Code.INVALID_ARGUMENT, CONTROL_REQUEST, "page_token is not one")
+        raise malformed("page_token is not one")
     return int(found[1]), found[2]

@@ -21,10 +21,9 @@ from authz import reasons
 from authz._gen.authz.control.v1 import kills_pb2 as pb
 from authz.control import kill_messages
 from authz.control.callers import Permission
-from authz.control.refusals import Code, RefusedError
+from authz.control.refusals import Code, RefusedError, malformed
 from authz.errors import InvalidRequestError
 from authz.model import PLATFORM
-from authz.reasons import CONTROL_REQUEST
 from authz.revocation import publication_sql
 from authz.revocation.guard import KillRecord, KillState, Signer
 from authz.revocation.kills_sql import Repeat
@@ -158,7 +157,7 @@ class KillsService:
         """A page of a tenant's kills, newest first."""
         size = request.page_size or PAGE
         if not 0 < size <= MAX_PAGE:
-            raise _wrong(f"page_size is not 1 to {MAX_PAGE}")
+            raise malformed(f"page_size is not 1 to {MAX_PAGE}")
         before = kill_messages.place_of(request.page_token)
         with self._database.read() as connection:
             page = self._book.page(connection, _tenant(request), limit=size, is_over=request.all, before=before)
@@ -260,13 +259,13 @@ def _life_ns(request: pb.CreateKillRequest) -> int:
         return 0
     life_ns = request.expires_in.ToNanoseconds()
     if life_ns <= 0:
-        raise _wrong("expires_in is not a time to come")
+        raise malformed("expires_in is not a time to come")
     return int(life_ns)
 
 
 def _short(text: str, most: int, name: str) -> str:
     if len(text) > most or not text.isprintable():
-        raise _wrong(f"{name} is over {most} characters, or not printable")
+        raise malformed(f"{name} is over {most} characters, or not printable")
     return text
 
 
@@ -276,7 +275,3 @@ def _repeat(asked: KillRecord, key: str) -> Repeat | None:
     scope = asked.scope
     said = [scope.kind, scope.tenant, scope.value, asked.reason, asked.incident, asked.expires_in_ns]
     return Repeat(key=key, digest=sha256(json.dumps(said).encode()).hexdigest())
-
-
-def _wrong(detail: str) -> RefusedError:
-    return RefusedError(Code.INVALID_ARGUMENT, CONTROL_REQUEST, detail)

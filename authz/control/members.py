@@ -14,18 +14,18 @@ import hashlib
 import re
 from typing import TYPE_CHECKING, Final
 
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from authz._gen.authz.control.v1.sidecars_pb2 import EnrolResponse, Redis
 from authz.control.callers import ALL_TENANTS, Caller, Kind
 from authz.control.certificates import SIDECAR_LIFE, issue_sidecar, read_request
 from authz.control.redis_accounts import username
-from authz.control.refusals import Code, RefusedError
+from authz.control.refusals import Code, RefusedError, malformed
+from authz.enrolment.identity import is_issued_by
 from authz.enrolment.invitations import Invitation
 from authz.enrolment.names import alternative_names, fingerprint, sidecar_named
 from authz.errors import ConfigError
-from authz.reasons import CONTROL_REQUEST, ENROLMENT_REFUSED, SIDECAR_REMOVED, SIDECAR_UNKNOWN
+from authz.reasons import ENROLMENT_REFUSED, SIDECAR_REMOVED, SIDECAR_UNKNOWN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -81,7 +81,7 @@ class Members:
             RefusedError: the name is none.
         """
         if name and not NAME.fullmatch(name):
-            raise _wrong("name is not 1 to 40 lower-case letters, digits and -")
+            raise malformed("name is not 1 to 40 lower-case letters, digits and -")
         pinned = fingerprint(self._authorities.signing().certificate)
         invitation = Invitation.new(pinned, self._random)
         ends_ns = self._sidecars.invite(
@@ -164,7 +164,7 @@ class Members:
         return sidecar
 
     def _is_ours(self, certificate: x509.Certificate) -> bool:
-        return any(_is_issued_by(certificate, root) for root in self._authorities.roots())
+        return any(is_issued_by(certificate, root) for root in self._authorities.roots())
 
     def _certified(self, sidecar: Sidecar, key: EllipticCurvePublicKey) -> EnrolResponse:
         authority, now = self._authorities.signing(), self._authorities.now()
@@ -185,16 +185,4 @@ def _requested(csr: bytes) -> EllipticCurvePublicKey:
     try:
         return read_request(csr)
     except ValueError as error:
-        raise _wrong(str(error)) from None
-
-
-def _is_issued_by(certificate: x509.Certificate, root: x509.Certificate) -> bool:
-    try:
-        certificate.verify_directly_issued_by(root)
-    except (ValueError, TypeError, InvalidSignature):
-        return False
-    return True
-
-
-def _wrong(detail: str) -> RefusedError:
-    return RefusedError(Code.INVALID_ARGUMENT, CONTROL_REQUEST, detail)
+        raise malformed(str(error)) from None

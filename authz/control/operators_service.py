@@ -16,10 +16,9 @@ from authz.control.actions_sql import MAX_PAGE
 from authz.control.authentication import CREDENTIAL_PREFIX, credential_sha256
 from authz.control.callers import ALL_TENANTS, Grant, Role
 from authz.control.operators_sql import Operator
-from authz.control.refusals import Code, RefusedError
+from authz.control.refusals import malformed
 from authz.enrolment.names import SIDECAR_PREFIX
 from authz.model import PLATFORM
-from authz.reasons import CONTROL_REQUEST
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,7 +62,7 @@ class OperatorsService:
         """Make one; a credential is in the answer and nowhere else."""
         asked = request.operator
         if not ID.fullmatch(asked.id):
-            raise _wrong("operator.id is not 1 to 128 letters, digits and ._@+-")
+            raise malformed("operator.id is not 1 to 128 letters, digits and ._@+-")
         credential = new_credential(self._random) if asked.WhichOneof("identity") == "credential" else ""
         life_s = request.expires_in.ToSeconds() if request.HasField("expires_in") else 0
         if credential and not life_s:
@@ -95,7 +94,7 @@ class OperatorsService:
         """A page of the record; of all tenants, for who may see the platform."""
         size = min(request.page_size or PAGE, MAX_PAGE)
         if size < 1 or not (request.page_token == "" or _is_number(request.page_token)):
-            raise _wrong("page_size or page_token is not one")
+            raise malformed("page_size or page_token is not one")
         tenant = None if request.tenant == PLATFORM else request.tenant
         before = int(request.page_token) if request.page_token else None
         page = self._actions.page(tenant, before=before, size=size)
@@ -115,20 +114,20 @@ def _known_by(asked: pb.Operator, credential: str) -> dict[str, Any]:
         return {"credential_sha256": credential_sha256(credential)}
     if identity == "subject" and asked.subject.issuer and asked.subject.subject:
         if max(len(asked.subject.issuer), len(asked.subject.subject)) > MAX_NAME:
-            raise _wrong(f"operator.subject is over {MAX_NAME} characters")
+            raise malformed(f"operator.subject is over {MAX_NAME} characters")
         return {"issuer": asked.subject.issuer, "subject": asked.subject.subject}
     if identity == "certificate_san" and 0 < len(asked.certificate_san) <= MAX_NAME:
         if asked.certificate_san.startswith(SIDECAR_PREFIX):
-            raise _wrong("operator.certificate_san is a sidecar's name")
+            raise malformed("operator.certificate_san is a sidecar's name")
         return {"certificate_san": asked.certificate_san}
-    raise _wrong("operator is known by exactly one of subject, certificate_san and credential")
+    raise malformed("operator is known by exactly one of subject, certificate_san and credential")
 
 
 def _grants(asked: pb.Operator) -> tuple[Grant, ...]:
     if not 0 < len(asked.grants) <= MAX_GRANTS:
-        raise _wrong(f"operator.grants are none, or over {MAX_GRANTS}")
+        raise malformed(f"operator.grants are none, or over {MAX_GRANTS}")
     if any(each.role not in _ROLES or not each.tenant for each in asked.grants):
-        raise _wrong(f"each grant names a role and a tenant, or `{ALL_TENANTS}`")
+        raise malformed(f"each grant names a role and a tenant, or `{ALL_TENANTS}`")
     return tuple(dict.fromkeys(Grant(_ROLES[each.role], each.tenant) for each in asked.grants))
 
 
@@ -159,7 +158,3 @@ def _action(action: Action) -> pb.Action:
 
 def _is_number(text: str) -> bool:
     return text.isascii() and text.isdecimal() and len(text) <= 18  # noqa: PLR2004 - below 2^63
-
-
-def _wrong(detail: str) -> RefusedError:
-    return RefusedError(Code.INVALID_ARGUMENT, CONTROL_REQUEST, detail)

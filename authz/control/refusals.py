@@ -12,6 +12,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from authz.errors import AuthzError
+from authz.reasons import CONTROL_REQUEST
 
 if TYPE_CHECKING:
     from authz.reasons import Reason
@@ -61,3 +62,8 @@ class RefusedError(AuthzError):
         self.code = code
         self.reason = reason
         self.message = detail or reason.summary
+
+
+def malformed(detail: str) -> RefusedError:
+    """A request that no method takes as it is; `detail` says what of it, without its values."""
+    return RefusedError(Code.INVALID_ARGUMENT, CONTROL_REQUEST, detail)

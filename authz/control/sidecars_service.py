@@ -10,9 +10,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from authz._gen.authz.control.v1 import sidecars_pb2 as pb
-from authz.control.refusals import Code, RefusedError
+from authz.control.refusals import malformed
 from authz.model import PLATFORM
-from authz.reasons import CONTROL_REQUEST
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -52,9 +51,9 @@ class SidecarsService:
         """A token for one enrolment; for no tenant in particular, it is for all of them."""
         life = request.expires_in.ToTimedelta() if request.HasField("expires_in") else INVITATION_LIFE
         if not timedelta() < life <= MAX_INVITATION_LIFE:
-            raise _wrong("expires_in is not within 24 hours")
+            raise malformed("expires_in is not within 24 hours")
         if len(request.tenants) > MAX_TENANTS or not all(request.tenants):
-            raise _wrong(f"tenants are over {MAX_TENANTS}, or one is empty")
+            raise malformed(f"tenants are over {MAX_TENANTS}, or one is empty")
         token, ends_ns = self._members.invite(request.name, request.tenants, life)
         answer = pb.InviteSidecarResponse(token=token)
         answer.expires_at.FromNanoseconds(ends_ns)
@@ -109,7 +108,3 @@ def _bundle(report: BundleReport) -> pb.BundleState:
     return pb.BundleState(
         tenant=report.tenant, name=report.name, sha256=report.sha256, refused=report.refused, code=report.code
     )
-
-
-def _wrong(detail: str) -> RefusedError:
-    return RefusedError(Code.INVALID_ARGUMENT, CONTROL_REQUEST, detail)

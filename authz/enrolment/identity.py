@@ -153,7 +153,7 @@ def _identity(answer: EnrolResponse, key: EllipticCurvePrivateKey, roots: tuple[
         raise ProgramError("the certificate is not this sidecar's", remedy=_TAMPERED)
     if certificates[0].public_key() != key.public_key():
         raise ProgramError("the certificate is for another key", remedy=_TAMPERED)
-    if not any(_issued_by(certificates[0], root) for root in roots):
+    if not any(is_issued_by(certificates[0], root) for root in roots):
         raise ProgramError("the certificate is not signed by the control plane's authority", remedy=_TAMPERED)
     return Identity(
         sidecar=answer.sidecar,
@@ -173,7 +173,8 @@ def _certificates(encoded: Sequence[bytes]) -> tuple[x509.Certificate, ...]:
         raise ProgramError("the control plane's answer holds no certificate", remedy=_TAMPERED) from None
 
 
-def _issued_by(certificate: x509.Certificate, root: x509.Certificate) -> bool:
+def is_issued_by(certificate: x509.Certificate, root: x509.Certificate) -> bool:
+    """Whether `root` itself signed `certificate`, with no authority in between."""
     try:
         certificate.verify_directly_issued_by(root)
     except (ValueError, TypeError, InvalidSignature):

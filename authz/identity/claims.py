@@ -8,10 +8,9 @@ Trusts the signature, checked before; the issuer is believed only on the tenants
 from __future__ import annotations
 
 import re
-from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
-from authz.encoding import is_sha256, numeric_date
+from authz.encoding import is_sha256, numeric_date, token_digest
 from authz.errors import InvalidRequestError
 from authz.model import Confirmation, Principal
 from authz.reasons import (
@@ -59,7 +58,7 @@ def principal(claims: JsonObject, *, issuer: Issuer, now_s: float, limits: Limit
         scopes=_scopes(claims),
         parents=_delegators(_parents(claims), subject, actors, agent),
         client=_identifier(claims, "client_id", ""),
-        jti_sha256=sha256(_identifier(claims, "jti").encode()).hexdigest(),
+        jti_sha256=token_digest(_identifier(claims, "jti")),
         expires_at=expires_at,
         confirmation=_confirmation(claims) if "cnf" in claims else None,
     )

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from hashlib import sha256
 from typing import Final
 
 from authz import destination
+from authz.encoding import token_digest
 from authz.errors import InvalidRequestError
 from authz.model import Word
 from authz.reasons import KILL_SCOPE
@@ -118,11 +118,6 @@ def require_identifier(text: str, name: str, limit: int = MAX_IDENTIFIER_BYTES) 
     # Printable rules out controls, separators but the space, lone surrogates and bidirectional marks.
     if not text.isprintable() or len(text.encode()) > limit:
         raise _refusal(f"{name} holds a character that cannot be seen, or over {limit} bytes")
-
-
-def token_digest(jti: str) -> str:
-    """How a token is named here and in every record: the SHA-256 of its jti, in hexadecimal."""
-    return sha256(jti.encode()).hexdigest()
 
 
 def _canonical(kind: ScopeKind, value: str) -> str:

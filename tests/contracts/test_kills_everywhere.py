@@ -12,10 +12,10 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from authz._gen.authz.control.v1 import kills_pb2 as pb
+from authz.encoding import token_digest
 from authz.model import Principal
 from authz.revocation.follower import SILENT_S
 from authz.revocation.freshness import FRESH_S
-from authz.revocation.scopes import token_digest
 from tests.contracts.test_following import following
 from tests.control_planes import control_plane
 from tests.e2e.stack import eventually
@@ -36,6 +36,14 @@ KILLS = 30
 def kill(control: Running, scope: pb.Scope, wait_s: int = 30) -> pb.KillReceipt:
     request = pb.CreateKillRequest(scope=scope, reason=REASON, wait=Duration(seconds=wait_s))
     return control.ask("Kills/CreateKill", request, pb.KillReceipt)
+
+
+def in_common(database: str, redis: RedisServer, folder: Path) -> dict[str, Any]:
+    """What instances of one control plane share."""
+    key = folder / "key-encryption.key"
+    key.write_bytes(b"k" * 32)
+    key.chmod(0o600)
+    return {"database": database, "redis": redis.url, "key_encryption_key": key}
 
 
 def victim(choice: random.Random, number: int) -> tuple[pb.Scope, Principal, ToolCall]:
@@ -84,10 +92,7 @@ def test_e1_a_kill_that_was_confirmed_bites_in_every_sidecar_and_a_lift_frees_it
 def test_a_kill_at_one_instance_is_confirmed_by_the_sidecars_of_another(
     postgres_url: str, redis_server: RedisServer, tmp_path: Path
 ) -> None:
-    key = tmp_path / "key-encryption.key"
-    key.write_bytes(b"k" * 32)
-    key.chmod(0o600)
-    shared: dict[str, Any] = {"database": postgres_url, "redis": redis_server.url, "key_encryption_key": key}
+    shared = in_common(postgres_url, redis_server, tmp_path)
     with ExitStack() as stack:
         first = stack.enter_context(control_plane(tmp_path / "first", **shared))
         member = first.joined(tmp_path / "sidecar" / "identity", "acme")
@@ -103,15 +108,15 @@ def test_a_kill_at_one_instance_is_confirmed_by_the_sidecars_of_another(
 def test_a_tenant_without_any_kill_is_fresh_by_redis_alone_when_the_sidecars_control_plane_is_gone(
     postgres_url: str, redis_server: RedisServer, tmp_path: Path
 ) -> None:
-    key = tmp_path / "key-encryption.key"
-    key.write_bytes(b"k" * 32)
-    key.chmod(0o600)
-    shared: dict[str, Any] = {"database": postgres_url, "redis": redis_server.url, "key_encryption_key": key}
+    shared = in_common(postgres_url, redis_server, tmp_path)
     with ExitStack() as stack:
         stack.enter_context(control_plane(tmp_path / "second", **shared))
         with control_plane(tmp_path / "first", **shared) as first:
             (first.plane.state / "operator").write_bytes((tmp_path / "second" / "operator").read_bytes())
-            sidecar = stack.enter_context(following(first.joined(tmp_path / "sidecar" / "identity", "acme")))
+            member = first.joined(tmp_path / "sidecar" / "identity", "acme")
+            first.members.clear()  # it outlives this control plane
+            stack.callback(member.stop)
+            sidecar = stack.enter_context(following(member))
             eventually(lambda: not any(map(sidecar.kills.is_silent, ("", "acme"))))
         heard = {stream: sidecar.kills.position(stream) for stream in ("", "acme")}
         assert heard == {"": (1, 0), "acme": (1, 0)}

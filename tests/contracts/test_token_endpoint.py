@@ -10,7 +10,7 @@ import pytest
 
 from authz._gen.authz.control.v1 import agents_pb2 as pb
 from authz.control.config import Tokens
-from authz.identity.oauth.access_token import digest
+from authz.encoding import token_digest
 from authz.identity.oauth.requests import ACCESS_TOKEN_TYPE, TOKEN_EXCHANGE
 from authz.revocation.entries import AgentEntry, KillEntry
 from authz.revocation.scopes import ScopeKind
@@ -331,7 +331,7 @@ def test_a_rotated_credential_is_dead_at_once_with_all_its_tokens(planner: Token
     refused(planner.ask(), "invalid_client", 401)
     assert planner.ask(key=OTHER).status == 200
     killed = {entry.scope.value for entry in planner.entries() if isinstance(entry, KillEntry)}
-    assert killed == {digest(claims_of(token)["jti"]) for token in (own, child)}
+    assert killed == {token_digest(claims_of(token)["jti"]) for token in (own, child)}
     assert planner.introspect(own, key=OTHER) == planner.introspect(child, key=OTHER) == {"active": False}
     refused(planner.exchange(own, "reader", key=OTHER), "invalid_request")
 
@@ -399,7 +399,7 @@ def test_no_token_outlives_a_rotation_that_was_acknowledged(planner: TokenDesk) 
     tokens = [answer.json["access_token"] for answer in answers if answer.status == 200]
     assert all(planner.introspect(token, key=OTHER) == {"active": False} for token in tokens)
     killed = {entry.scope.value for entry in planner.entries() if isinstance(entry, KillEntry)}
-    assert killed == {digest(claims_of(token)["jti"]) for token in tokens}
+    assert killed == {token_digest(claims_of(token)["jti"]) for token in tokens}
 
 
 def test_no_token_is_issued_beside_a_pause_that_was_acknowledged(planner: TokenDesk) -> None:

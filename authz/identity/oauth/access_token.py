@@ -8,9 +8,9 @@ exchanged for. Must never grant: `Grant` holds what was decided before. Trusts t
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
+from authz.encoding import token_digest
 from authz.identity.oauth.clients import client_id
 from authz.identity.oauth.refusals import invalid_request, invalid_scope, invalid_target
 from authz.identity.registry import ceiling_of
@@ -103,7 +103,7 @@ class Subject:
             parents=tuple(map(str, parents)) if isinstance(parents, list) else (),
             audience=text["aud"],
             act=act if isinstance(act, dict) else None,
-            jti_sha256=digest(str(claims["jti"])),
+            jti_sha256=token_digest(str(claims["jti"])),
             expires_at=int(str(claims["exp"])),
         )
 
@@ -143,11 +143,6 @@ class Grant:
             "act": self.act,
         }
         return required | {name: value for name, value in optional.items() if value} | self.binding.claims()
-
-
-def digest(jti: str) -> str:
-    """A token's name in the ledger, in the store of live tokens and in records: SHA-256 of its `jti`, in hex."""
-    return sha256(jti.encode()).hexdigest()
 
 
 def for_itself(

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from authz.destination import Destination
+from authz.encoding import token_digest
 from authz.errors import EntryError, UnavailableError
 from authz.model import AgentFacts, Autonomy, Lifecycle, Principal, Protocol, Tool, ToolCall
 from authz.revocation import scopes, standing
@@ -434,7 +435,7 @@ def callers(draw: st.DrawFn) -> tuple[Principal, ToolCall]:
         subject=draw(NAME),
         session=draw(NAME | st.just("")),
         parents=tuple(draw(st.lists(NAME, max_size=3))),
-        jti_sha256=scopes.token_digest(draw(NAME)),
+        jti_sha256=token_digest(draw(NAME)),
     )
     tool = Tool(
         server=draw(SERVER),

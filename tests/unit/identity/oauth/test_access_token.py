@@ -4,11 +4,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from authz.encoding import token_digest
 from authz.identity.oauth.access_token import (
     Audiences,
     Binding,
     Subject,
-    digest,
     for_child,
     for_itself,
 )
@@ -157,7 +157,7 @@ def test_rfc8693_4_1_the_chain_of_actors_nests_outermost_first() -> None:
 def test_a_childs_token_ends_with_its_parents() -> None:
     assert child().expires_at == NOW + 200
     assert child(expires_in=100).expires_at == NOW + 100
-    assert child().exchanged_sha256 == digest("j")
+    assert child().exchanged_sha256 == token_digest("j")
 
 
 def test_scopes_only_shrink() -> None:
