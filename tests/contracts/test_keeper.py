@@ -61,7 +61,7 @@ def test_the_keeper_with_the_lease_forgets_what_has_expired(database: Database) 
 
 
 def test_a_keeper_without_the_lease_leaves_the_work_to_who_has_it(database: Database) -> None:
-    other = Lease(database, LEASE, "another", clock=SystemClock(), life_s=60)
+    other = Lease(database, LEASE, "another", clock=SystemClock())
     assert other.take()
     kept = keeper(database, "one")
     kept.start()
