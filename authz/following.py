@@ -50,9 +50,13 @@ class Following:
         metrics.add_source(self.readings)
 
     def start(self) -> None:
-        """Begin with what was kept, ask the control plane once, then follow."""
+        """Begin with what was kept, ask the control plane once, then follow.
+
+        It has heard from whoever serves, so that a kill waits for this sidecar from its first call on.
+        """
         self.kills.recall()
-        self._pull.once()
+        if self._pull.once():
+            self._pull.report()
         self._pull.start()
         if self._reader is not None:
             self._reader.start()

@@ -143,6 +143,10 @@ class ReplicationServer:
     reports: list[pb.ReportRequest] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
     is_down: bool = False
+    refused: str | None = None
+    """A stream that this sidecar may not read."""
+    key_bytes: int = 32
+    """Of each key that is answered."""
     server: grpc.Server | None = None
     address: str = ""
 
@@ -175,7 +179,10 @@ class ReplicationServer:
             streams=[
                 pb.StreamTrust(
                     stream=name,
-                    keys=[pb.StreamKey(kid=kid, public_key=key.public_bytes_raw()) for kid, key in ledger.keys.items()],
+                    keys=[
+                        pb.StreamKey(kid=kid, public_key=key.public_bytes_raw()[: self.key_bytes])
+                        for kid, key in ledger.keys.items()
+                    ],
                     epoch=ledger.epoch,
                     sequence=ledger.sequence,
                 )
@@ -209,6 +216,8 @@ class ReplicationServer:
             self.calls.append(name)
             if self.is_down:
                 context.abort(grpc.StatusCode.UNAVAILABLE, "down")
+            if self.refused is not None and getattr(request, "stream", None) == self.refused:
+                context.abort(grpc.StatusCode.PERMISSION_DENIED, "not of this sidecar")
             try:
                 return call(request)
             except LookupError:

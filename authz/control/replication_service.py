@@ -136,7 +136,7 @@ class ReplicationService:
 
     def pull_snapshot(self, request: pb.PullSnapshotRequest, _caller: Caller) -> Iterator[pb.SnapshotChunk]:
         """Everything in force, signed: its description first, then its content in pieces."""
-        description, chunks = self._snapshots.read(request.stream)
+        description, chunks = self._snapshots.read(request.stream, request.epoch, request.sequence)
         yield pb.SnapshotChunk(description=_signed(description))
         for chunk in chunks:
             yield pb.SnapshotChunk(content=chunk)

@@ -154,9 +154,14 @@ class Follower:
         """Epoch and sequence of what was applied."""
         return self._replica.position(stream)
 
-    def is_durable(self, stream: str) -> bool:
-        """Whether all that was applied is on the disk."""
-        return not self._streams[stream].pending
+    def durable(self) -> dict[str, tuple[int, int]]:
+        """Epoch and sequence of the streams of which all that was applied is on the disk, by name."""
+        with self._lock:  # what was just applied is not on the disk yet
+            return {
+                name: position
+                for name, stream in self._streams.items()
+                if not stream.pending and any(position := self._replica.position(name))
+            }
 
     def oldest_s(self) -> float:
         """The age of the stream that is oldest."""

@@ -34,6 +34,8 @@ TOMBSTONE_NS: Final = 3600 * 1_000_000_000
 """How long what was lifted or has expired stays known: longer than any token lives, or an entry travels."""
 BELIEVED_AFTER_NS: Final = 600 * 1_000_000_000
 """Life of an epoch before a sidecar's word can end it: one that lies may cost the others a snapshot now and then."""
+BELIEVED_EPOCHS: Final = 1_000
+"""By how many a sidecar's may be later than ours: one that lies must not use them up."""
 _CHUNK: Final = 10_000
 
 HEADS: Final = Table(
@@ -128,10 +130,9 @@ class Ledger:
     def has_lost(self, connection: Connection, stream: str, epoch: int, sequence: int) -> bool:
         """Whether a sidecar that has applied this entry shows that the ledger, which lacks it, was restored."""
         row = connection.execute(_HEADS.where(HEADS.c.stream == stream)).one_or_none()
-        if row is None:
-            return (epoch, sequence) > (1, 0)
-        is_settled = self._database.now_ns(connection) - row.begun_ns > BELIEVED_AFTER_NS
-        return is_settled and epoch == int(row.epoch) and sequence > int(row.sequence)
+        known, begun_ns = ((int(row.epoch), int(row.sequence)), int(row.begun_ns)) if row else ((1, 0), 0)
+        is_settled = self._database.now_ns(connection) - begun_ns > BELIEVED_AFTER_NS
+        return is_settled and (epoch, sequence) > known and epoch - known[0] <= BELIEVED_EPOCHS
 
     def open(self, connection: Connection, stream: str) -> None:
         """Begin `stream` if need be, and hold it until the transaction ends."""

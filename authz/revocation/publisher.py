@@ -72,6 +72,7 @@ class Publisher:
         self._thread = threading.Thread(target=self._run, name="kills-publisher", daemon=True)
         # Where each stream stands in Redis, as far as this instance knows: (epoch, sequence).
         self._published: dict[str, tuple[int, int]] = {}
+        self._damaged: set[str] = set()
         self._said: tuple[PublicationState, str] | None = None
         self._next_beat_ns = 0
         self._next_compaction_ns = 0
@@ -114,15 +115,16 @@ class Publisher:
         """Publish what is new; where a heartbeat is due, or nothing is known of a stream, look and put back first."""
         now_ns = self._clock.monotonic_ns()
         is_due = now_ns >= self._next_beat_ns
-        heads = self._heads()
+        at_ns, heads = self._heads()
         if is_due:
             self._writer.require_no_eviction()
         self._look([head for head in heads if is_due or head.stream not in self._published])
-        heads = self._heads() if is_due else heads
+        if is_due:
+            at_ns, heads = self._heads()
         for head in heads:
             self._publish(head)
         if is_due:
-            self._beat(heads)
+            self._beat(at_ns, heads)
             self._next_beat_ns = now_ns + int(redis_streams.HEARTBEAT_S * _NS)
             self._compact(now_ns)
         self._say(PublicationState.OK)
@@ -130,9 +132,10 @@ class Publisher:
         if self._ledger.committed.wait(max(0.0, min(POLL_S, idle_s))):
             self._ledger.committed.clear()
 
-    def _heads(self) -> list[Head]:
+    def _heads(self) -> tuple[int, list[Head]]:
+        """A time, and where every stream stands that was not committed to since: a heartbeat may say so."""
         with self._database.read() as connection:
-            return self._ledger.heads(connection)
+            return self._database.now_ns(connection), self._ledger.heads(connection)
 
     def _look(self, heads: Sequence[Head]) -> None:
         """Learn where Redis stands, and make it fit to go on from."""
@@ -191,7 +194,11 @@ class Publisher:
             at_ns = self._database.now_ns(connection)
         missing = [line for line in lines if (line.epoch, line.sequence) > (epoch, sequence)]
         key = self._keys.signer(head.stream)
-        made = [(each.epoch, each.last, sign(each, key)) for each in batches(head.stream, missing, at_ns)]
+        try:
+            made = [(each.epoch, each.last, sign(each, key)) for each in batches(head.stream, missing, at_ns)]
+        except EntryError as error:  # the ledger is damaged there; the other streams go on
+            self._say_damaged(head.stream, error)
+            return
         if not made:
             return
         try:
@@ -201,9 +208,7 @@ class Publisher:
             return
         self._published[head.stream] = made[-1][:2]
 
-    def _beat(self, heads: Sequence[Head]) -> None:
-        with self._database.read() as connection:
-            at_ns = self._database.now_ns(connection)
+    def _beat(self, at_ns: int, heads: Sequence[Head]) -> None:
         self._beats += 1
         count = self._election.lease.term * _TERM + self._beats
         heartbeats = []
@@ -215,6 +220,11 @@ class Publisher:
             heartbeats.append((head.stream, sign(beat, self._keys.signer(head.stream))))
         if heartbeats:
             self._writer.beat(heartbeats)
+
+    def _say_damaged(self, stream: str, error: EntryError) -> None:
+        if stream not in self._damaged:
+            log.critical("the ledger of %s cannot be published: %s", stream or "the platform", error)
+        self._damaged.add(stream)
 
     def _compact(self, now_ns: int) -> None:
         if now_ns >= self._next_compaction_ns:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import random
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import grpc
@@ -74,6 +75,8 @@ class Pull:
         self._version = version
         self._stop = threading.Event()
         self._trusted_ns: int | None = None
+        self._failing: frozenset[str] = frozenset()
+        """Streams of which the last question was not answered."""
         self.failures = 0
         """Calls that the control plane did not answer."""
         self._threads = [
@@ -95,19 +98,37 @@ class Pull:
             thread.join(CALL_S + 1)
 
     def once(self) -> bool:
-        """Ask for whatever is due. Returns whether the control plane answered everything that was asked."""
+        """Ask for whatever is due. Returns whether the control plane answered any of it, if there was any.
+
+        What fails for one stream keeps no other from being asked for: those that failed before come last.
+        """
         follower = self._follower
+        answers = [self._is_answered(self._read_trust)] if self._is_trust_due() else []
+        for stream in sorted(follower.streams, key=self._failing.__contains__):
+            if self._stop.is_set() or not (follower.needs(stream) or follower.is_silent(stream)):
+                continue
+            answers.append(self._is_answered(partial(self._catch_up, stream)))
+            self._failing = self._failing - {stream} if answers[-1] else self._failing | {stream}
+        return any(answers) or not answers
+
+    def report(self) -> bool:
+        """Say what was applied and is on the disk. Returns whether the control plane has heard it."""
+        self._follower.moved.clear()
+        return self._is_answered(self._say)
+
+    def _is_answered(self, ask: Callable[[], None]) -> bool:
+        """Whether the control plane answered; whatever it did instead, the threads live on."""
         try:
-            if self._is_trust_due():
-                self._read_trust()
-            for stream in follower.streams:
-                if follower.needs(stream) or follower.is_silent(stream):
-                    self._catch_up(stream)
+            ask()
         except grpc.RpcError as error:
-            self.failures += 1
             log.debug("the control plane did not answer: %s", error)
-            return False
-        return True
+        except Exception:
+            if self.failures.bit_count() <= 1:  # the 1st, 2nd, 3rd, 5th …
+                log.exception("what the control plane answered could not be used")
+        else:
+            return True
+        self.failures += 1
+        return False
 
     def _pull(self) -> None:
         pause_s = 0.0
@@ -164,7 +185,9 @@ class Pull:
         )
         description: Signed | None = None
         content = bytearray()
-        for chunk in begin(pb.PullSnapshotRequest(stream=stream), timeout=SNAPSHOT_S):
+        epoch, sequence = self._follower.position(stream)
+        request = pb.PullSnapshotRequest(stream=stream, epoch=epoch, sequence=sequence)
+        for chunk in begin(request, timeout=SNAPSHOT_S):
             if chunk.HasField("description"):
                 description = _signed(chunk.description)
             content += chunk.content
@@ -176,18 +199,16 @@ class Pull:
             self._follower.moved.wait(REPEAT_S)
             if self._stop.wait(COALESCE_S):
                 return
-            self._follower.moved.clear()
-            applied = [
-                pb.Applied(stream=stream, epoch=position[0], sequence=position[1])
-                for stream in self._follower.streams
-                if (position := self._follower.position(stream))[0] and self._follower.is_durable(stream)
-            ]
-            try:
-                self._call("Report", pb.ReportRequest(applied=applied, version=self._version), pb.ReportResponse)
-            except grpc.RpcError:
-                self.failures += 1
+            if not self.report():
                 self._stop.wait(PULL_S)
                 self._follower.moved.set()
+
+    def _say(self) -> None:
+        applied = [
+            pb.Applied(stream=stream, epoch=epoch, sequence=sequence)
+            for stream, (epoch, sequence) in self._follower.durable().items()
+        ]
+        self._call("Report", pb.ReportRequest(applied=applied, version=self._version), pb.ReportResponse)
 
     def _call(self, method: str, request: Message, answer: type[_M]) -> _M:
         begin = self._channel().unary_unary(

@@ -12,7 +12,7 @@ import random
 import threading
 from typing import TYPE_CHECKING, Any, Final
 
-from redis import Redis, RedisError
+from redis import Redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -31,7 +31,8 @@ ANSWER_S: Final = 1.5
 """A server that says nothing for so long is taken for frozen; well over BLOCK_MS."""
 _BATCHES: Final = 256
 _PAUSES_S: Final = (0.05, 2.0)
-_IDLE_S: Final = 0.05
+_IDLE_S: Final = 0.1
+"""Before what was of no use is read again: a forged entry stays until the publisher removes it (E8)."""
 _ANEW_NS: Final = 1_000_000_000
 _FIRST: Final = "0-0"
 
@@ -93,8 +94,8 @@ class RedisReader:
         self._thread.join(ANSWER_S + 1)
         self._redis.close()
 
-    def once(self) -> None:
-        """Wait for what comes next in any stream, and hand it in.
+    def once(self) -> bool:
+        """Wait for what comes next in any stream, and hand it in. Returns whether all of it was of use.
 
         Raises:
             RedisError: the server refused or did not answer; its message may repeat what was asked.
@@ -102,13 +103,17 @@ class RedisReader:
         """
         wanted, streams = self._wanted()
         answer: Any = self._redis.xread(wanted, count=_BATCHES, block=BLOCK_MS) if wanted else None
+        useful = True
         # Entries before heartbeats: a heartbeat speaks of entries that came with it.
         for key, messages in sorted(answer or (), key=lambda each: each[0].endswith(b":heartbeat")):
             stream = streams[key.decode()]
+            before = self._follower.position(stream)
             for identifier, values in messages:
                 self._follower.take(stream, redis_streams.signed(values or {}))
                 if key.endswith(b":heartbeat"):
                     self._heartbeats[stream] = identifier.decode()
+            useful &= key.endswith(b":heartbeat") or self._follower.position(stream) != before
+        return useful
 
     def _wanted(self) -> tuple[dict[Any, Any], dict[str, str]]:
         """Redis streams with the id to go on from, and whose they are."""
@@ -134,8 +139,8 @@ class RedisReader:
         pause_s = _PAUSES_S[0]
         while not self._stop.is_set():
             try:
-                self.once()
-            except (RedisError, OSError, ValueError) as error:
+                useful = self.once()
+            except Exception as error:  # noqa: BLE001 - whatever a server says, the thread lives on
                 self.failures += 1
                 kind = type(error).__name__
                 if kind != self.last_error:
@@ -148,5 +153,5 @@ class RedisReader:
             if self.last_error:
                 log.info("the kills are read from Redis again")
             self.last_error, pause_s = "", _PAUSES_S[0]
-            if not self._follower.streams:
+            if not useful or not self._follower.streams:
                 self._stop.wait(_IDLE_S)

@@ -57,6 +57,7 @@ class Refill:
         """
         key = self._keys.signer(stream)
         with self._database.read() as connection:
+            beat_ns = self._database.now_ns(connection)  # before the head: what is committed later is news after it
             head = self._ledger.head(connection, stream)
             if epoch != head.epoch or not max(0, head.sequence - TOO_FAR) <= after <= head.sequence:
                 raise InvalidRequestError(KILL_SNAPSHOT)
@@ -69,5 +70,5 @@ class Refill:
                 break
             taken.append(signed)
             after = batch.last
-        heartbeat = Heartbeat(stream=stream, epoch=head.epoch, sequence=head.sequence, at_ns=at_ns, count=0)
+        heartbeat = Heartbeat(stream=stream, epoch=head.epoch, sequence=head.sequence, at_ns=beat_ns, count=0)
         return Refilled(batches=tuple(taken), more=after < head.sequence, heartbeat=sign(heartbeat, key))

@@ -1,8 +1,9 @@
 """Everything that stands in a stream, in one signed piece: how a sidecar begins, and how it catches up from far behind.
 
-Decides when a snapshot is made anew: a fairly recent one serves as well, since its reader pulls what came after it.
-Many sidecars that start at once share one. The content lies in a file without a name, so that a million kills do not
-lie in memory; its description is signed anew each time it is asked for. Must never describe what it did not hash.
+Decides when a snapshot is made anew: a fairly recent one serves as well, since its reader pulls what came after it, and
+many sidecars that start at once share one; to whoever knows more than it holds it is of no use. The content lies in a
+file without a name, so that a million kills do not lie in memory; its description is signed anew each time it is asked
+for. Must never describe what it did not hash.
 """
 
 from __future__ import annotations
@@ -56,8 +57,8 @@ class Snapshots:
         self._made: dict[str, Content] = {}
         self._making: dict[str, threading.Lock] = {}
 
-    def read(self, stream: str) -> tuple[Signed, Iterator[bytes]]:
-        """The signed description and the content that it describes.
+    def read(self, stream: str, epoch: int = 0, sequence: int = 0) -> tuple[Signed, Iterator[bytes]]:
+        """The signed description and the content that it describes: of `epoch`, nothing from before `sequence`.
 
         Raises:
             UnavailableError: the database cannot be used.
@@ -65,7 +66,8 @@ class Snapshots:
         with self._making.setdefault(stream, threading.Lock()), self._database.read() as connection:
             head = self._ledger.head(connection, stream)
             content = self._made.get(stream)
-            if content is None or not _serves(content, head):
+            least = min(sequence, head.sequence) if epoch == head.epoch else 0
+            if content is None or not _serves(content, head, least):
                 content = self._made[stream] = _write(head, self._ledger.standing(connection, stream))
             now_ns = self._database.now_ns(connection)
         described = Snapshot(
@@ -80,9 +82,10 @@ class Snapshots:
         return sign(described, self._keys.signer(stream)), content.chunks()
 
 
-def _serves(content: Content, head: Head) -> bool:
+def _serves(content: Content, head: Head, least: int) -> bool:
     made = content.head
-    return made.epoch == head.epoch and made.sequence <= head.sequence <= made.sequence + REUSED_WITHIN
+    is_near = least <= made.sequence <= head.sequence <= made.sequence + REUSED_WITHIN
+    return made.epoch == head.epoch and is_near
 
 
 def _write(head: Head, standing: Iterator[list[bytes]]) -> Content:

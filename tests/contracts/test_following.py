@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
-from authz._gen.authz.control.v1 import kills_pb2
+from authz._gen.authz.control.v1 import kills_pb2, sidecars_pb2
 from authz.clock import SystemClock
 from authz.config import Config, Revocation
 from authz.enrolment.folder import IdentityFolder
@@ -61,14 +61,23 @@ def test_a_kill_is_confirmed_by_the_sidecar_in_which_it_bites(
     with control_plane(tmp_path / "control", redis=redis) as control:
         member = control.joined(tmp_path / "sidecar" / "identity", "acme")
         with following(member) as running:
-            eventually(lambda: running.kills.oldest_s() < 1)
-            assert (running.unready(), running.degraded()) == ("", "")
+            assert eventually(lambda: (running.unready(), running.degraded()) == ("", ""))
             made = kill(control)
             assert [confirmed.sidecar for confirmed in made.confirmed] == [member.identity.sidecar]
             assert list(made.unreached) == []
             assert running.kills.covering(PRINCIPAL, None) is not None
             lift(control, made)
             eventually(lambda: running.kills.covering(PRINCIPAL, None) is None)
+
+
+def test_a_sidecar_that_serves_has_said_so_and_is_waited_for(tmp_path: Path) -> None:
+    with control_plane(tmp_path / "control") as control:
+        member = control.joined(tmp_path / "sidecar" / "identity", "acme")
+        with following(member):
+            request = sidecars_pb2.ListSidecarsRequest(tenant="acme")
+            (known,) = control.ask("Sidecars/ListSidecars", request, sidecars_pb2.ListSidecarsResponse).sidecars
+            assert known.HasField("last_report_at")
+            assert [each.sidecar for each in kill(control).confirmed] == [member.identity.sidecar]
 
 
 def test_e14_a_sidecar_that_starts_without_its_control_plane_still_knows(tmp_path: Path) -> None:

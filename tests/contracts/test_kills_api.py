@@ -178,6 +178,16 @@ def test_e7_a_sidecar_that_knows_more_than_a_restored_ledger_makes_it_begin_anew
     assert described.epoch == 2, "one that lies cannot end epoch after epoch"
 
 
+@pytest.mark.parametrize(("epoch", "believed"), [(3, True), (1 << 40, False)])
+def test_e7_a_sidecar_of_a_later_epoch_makes_a_restored_ledger_begin_a_later_one(
+    control: Running, sidecar: Sidecar, tenant: str, epoch: int, *, believed: bool
+) -> None:
+    kill(control, tenant)
+    sidecar.report(1, epoch=epoch, stream=tenant)
+    described, _ = sidecar.snapshot(tenant)
+    assert described.epoch == (epoch + 1 if believed else 1)
+
+
 def test_two_people_kill_a_tenant_over_the_api(control: Running, tenant: str) -> None:
     lead = operators_pb2.ROLE_SECURITY_LEAD
     anna, ben = (operator(control, f"{name}-{tenant}", tenant, lead) for name in ("anna", "ben"))

@@ -156,8 +156,10 @@ def test_another_key_encryption_key_opens_no_stream(desk: LedgerDesk) -> None:
 # Snapshots
 
 
-def taken(desk: LedgerDesk, snapshots: Snapshots, stream: str = "acme") -> tuple[Snapshot, bytes]:
-    described, chunks = snapshots.read(stream)
+def taken(
+    desk: LedgerDesk, snapshots: Snapshots, epoch: int = 0, sequence: int = 0, stream: str = "acme"
+) -> tuple[Snapshot, bytes]:
+    described, chunks = snapshots.read(stream, epoch, sequence)
     keys = {kid: Ed25519PublicKey.from_public_bytes(public) for kid, public in desk.keys.trusted(stream).items()}
     message = read(described, stream, keys)
     assert isinstance(message, Snapshot)
@@ -188,6 +190,15 @@ def test_a_snapshot_serves_until_its_reader_would_be_far_behind(desk: LedgerDesk
     with desk.database.write() as connection:
         desk.ledger.new_epoch(connection, "acme")
     assert taken(desk, snapshots)[0].epoch == 2
+
+
+def test_whoever_knows_more_than_the_last_snapshot_is_given_no_older_one(desk: LedgerDesk) -> None:
+    snapshots = Snapshots(desk.database, desk.ledger, desk.keys)
+    for name in ("a", "b", "c"):
+        desk.append("acme", kill_entry(name))
+        taken(desk, snapshots)
+    told = [taken(desk, snapshots, *place)[0].sequence for place in ((1, 1), (1, 3), (1, 3), (2, 9), (1, 9))]
+    assert told == [1, 3, 3, 3, 3]
 
 
 # Kills

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import socketserver
 import ssl
 import threading
@@ -337,6 +338,80 @@ def test_e13_a_server_that_is_still_loading_is_waited_for(
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+class Babbling(socketserver.StreamRequestHandler):
+    """Takes every command, and answers XREAD with what no server answers."""
+
+    ANSWERS = itertools.cycle([b":5\r\n", b"*1\r\n:7\r\n", b"*1\r\n*2\r\n$1\r\nx\r\n*0\r\n", b"\x00\xff\r\n"])
+
+    def handle(self) -> None:
+        while line := self.rfile.readline():
+            if line.strip().lower() == b"xread":
+                self.wfile.write(next(self.ANSWERS))
+            elif line.strip().lower() in (b"setinfo", b"ping", b"select"):
+                self.wfile.write(b"+OK\r\n")
+
+
+def test_e13_a_server_that_answers_nonsense_ends_no_thread(
+    tmp_path: Path, ledgers: tuple[SignedLedger, SignedLedger]
+) -> None:
+    server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Babbling)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        with sidecar(tmp_path, f"redis://127.0.0.1:{server.server_address[1]}") as running:
+            running.join(*ledgers)
+            eventually(lambda: running.reader.failures > 4)
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def test_e8_what_is_not_ours_makes_a_reader_wait_and_not_spin(
+    redis_server: RedisServer, tmp_path: Path, ledgers: tuple[SignedLedger, SignedLedger]
+) -> None:
+    client = redis_server.client
+    client.xadd(redis_streams.entries_key("acme"), {b"b": b"{}", b"s": b"x" * 64, b"k": b"kid"}, id="1-2")
+    with sidecar(tmp_path, redis_server.url) as running, beating(client, *ledgers):
+        running.join(*ledgers)
+        eventually(lambda: running.follower.counted["KILL_FORGED"])
+        before = running.follower.counted["KILL_FORGED"], client.info("commandstats")["cmdstat_xadd"]["calls"]
+        eventually(
+            lambda: client.info("commandstats")["cmdstat_xadd"]["calls"] >= before[1] + 20
+        )  # ten rounds of 0.1 s
+        assert running.follower.counted["KILL_FORGED"] - before[0] < 100
+        assert running.fresh()
+
+
+def test_a_stream_that_the_control_plane_refuses_keeps_no_other_from_being_pulled(
+    redis_server: RedisServer, tmp_path: Path, ledgers: tuple[SignedLedger, SignedLedger]
+) -> None:
+    redis_server.kill()
+    gone = SignedLedger("a-former-tenant")
+    with replication(*ledgers, gone) as server, sidecar(tmp_path, redis_server.url) as running:
+        running.join(gone, *ledgers)
+        server.refused = gone.stream
+        running.ask(server)
+        ledgers[1].kill("agent", "agent-1")
+        eventually(running.killed)
+        eventually(lambda: max(map(running.follower.age_s, ("", "acme"))) <= FRESH_S)
+        assert running.pull is not None
+        assert running.pull.failures
+
+
+def test_a_control_plane_that_answers_nonsense_ends_no_thread(
+    redis_server: RedisServer, tmp_path: Path, ledgers: tuple[SignedLedger, SignedLedger]
+) -> None:
+    redis_server.kill()
+    with replication(*ledgers) as server, sidecar(tmp_path, redis_server.url) as running:
+        server.key_bytes = 5
+        running.ask(server)
+        eventually(lambda: running.pull is not None and running.pull.failures > 1)
+        server.key_bytes = 32
+        eventually(running.fresh)
 
 
 def test_e7_heartbeats_of_a_redis_whose_ids_begin_anew_are_heard(

@@ -284,7 +284,7 @@ def test_a_disk_that_is_full_lets_kills_hold_and_the_stream_grow_old(bench: Benc
     bench.acme.kill("agent", "agent-1")
     bench.tell(bench.acme.batch())
     assert bench.killed()
-    assert not bench.follower.is_durable("acme")
+    assert "acme" not in bench.follower.durable()
     bench.clock.advance(2.1)
     bench.beat()
     assert (bench.serves(Risk.WRITE), bench.follower.alarms()) == ("KILL_STALE", {"acme": "KILL_JOURNAL"})
@@ -292,7 +292,7 @@ def test_a_disk_that_is_full_lets_kills_hold_and_the_stream_grow_old(bench: Benc
     aside.rename(folder)
     bench.beat()
     assert (bench.serves(Risk.WRITE), bench.follower.alarms()) == ("fresh", {})
-    assert bench.follower.is_durable("acme")
+    assert "acme" in bench.follower.durable()
     bench.restart()
     assert bench.killed()
 
@@ -310,9 +310,9 @@ def test_a_journal_that_stays_unwritable_is_replaced_by_a_snapshot(tmp_path: Pat
     assert bench.follower.needs("acme") == "snapshot"
     folder.unlink()
     bench.beat()
-    assert not bench.follower.is_durable("acme")
+    assert "acme" not in bench.follower.durable()
     bench.follower.take_snapshot("acme", *bench.acme.snapshot())
-    assert bench.follower.is_durable("acme")
+    assert "acme" in bench.follower.durable()
     bench.restart()
     assert bench.killed("agent-4")
 
@@ -367,13 +367,13 @@ def test_a_snapshot_that_the_disk_did_not_take_is_not_reported_and_is_kept_once_
     bench.acme.kill("agent", "agent-1")
     bench.join()
     assert bench.killed()
-    assert not bench.follower.is_durable("acme")
+    assert "acme" not in bench.follower.durable()
     assert bench.serves(Risk.READ) == "KILL_STALE"
     bench.acme.kill("agent", "agent-2")
     bench.tell(bench.acme.batch())
     folder.unlink()
     bench.beat()
-    assert (bench.follower.is_durable("acme"), bench.serves(Risk.WRITE)) == (True, "fresh")
+    assert ("acme" in bench.follower.durable(), bench.serves(Risk.WRITE)) == (True, "fresh")
     bench.restart()
     assert [bench.killed(agent) for agent in ("agent-1", "agent-2")] == [True, True]
     assert bench.serves(Risk.READ) == "flagged"

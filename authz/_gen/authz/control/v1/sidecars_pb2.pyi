@@ -183,10 +183,14 @@ class PullEntriesResponse(_message.Message):
     def __init__(self, batches: _Optional[_Iterable[_Union[SignedBatch, _Mapping]]] = ..., more: _Optional[bool] = ..., heartbeat: _Optional[_Union[SignedBatch, _Mapping]] = ...) -> None: ...
 
 class PullSnapshotRequest(_message.Message):
-    __slots__ = ("stream",)
+    __slots__ = ("stream", "epoch", "sequence")
     STREAM_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     stream: str
-    def __init__(self, stream: _Optional[str] = ...) -> None: ...
+    epoch: int
+    sequence: int
+    def __init__(self, stream: _Optional[str] = ..., epoch: _Optional[int] = ..., sequence: _Optional[int] = ...) -> None: ...
 
 class SnapshotChunk(_message.Message):
     __slots__ = ("description", "content")
