@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 COMMANDS: Final = {
     "init": "Write a policy to begin with.",
+    "policy": "Write policies in YAML and compile them to Rego.",
     "lint": "Find what is wrong in a policy or for Envoy.",
     "test": "Run a policy's tests and decision tables.",
     "bundle": "Build, sign, verify, inspect and compare policy bundles.",

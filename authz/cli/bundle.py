@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
 
+from authz.authoring.compiling import hold_current
 from authz.cli import VARIABLES, as_written, group
 from authz.cli.bundle_signing import (
     ArchiveArgument,
@@ -73,6 +74,7 @@ def build(
     """Build an archive and try it: it must compile, answer, and deny its golden set. The same sources give the same."""
     if not source.is_dir():
         raise ConfigError(f"{source} is no folder", remedy="give the folder that holds the bundle's .manifest")
+    hold_current([source])
     library = next(iter(library_beside([source.resolve()], contract)), None)
     named = {"bundle_id": bundle_id, "sequence": sequence, "change_id": change_id}
     declared = {name: value for name, value in named.items() if value is not None}

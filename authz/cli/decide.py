@@ -11,6 +11,7 @@ import typer
 from google.protobuf import json_format
 
 from authz._gen.envoy.service.auth.v3.external_auth_pb2 import CheckRequest
+from authz.authoring.compiling import hold_current
 from authz.cli.output import Output, OutputOption, document, line, pairs
 from authz.clock import SystemClock
 from authz.config import Limits, Policy, Route, load
@@ -58,6 +59,7 @@ def decide(
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Say what would be decided, by which rules, and what would have to hold. Exit 1 when the call would not run."""
+    hold_current(policy)
     settings = {"policy.paths": tuple(policy), "policy.contract": contract, "policy.entrypoint": entrypoint}
     config = load(None, settings)
     principal = Principal(

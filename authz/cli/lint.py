@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 import typer
 from typer.core import TyperGroup
 
+from authz.authoring.advice import folder_findings
 from authz.cli import as_written
 from authz.cli.output import Output, OutputOption, document, line, state
 from authz.native import Library
@@ -80,7 +81,8 @@ def policy(
     given = existing(paths)
     schemas = shared("rego") / "schemas" if contract == "agent" else None
     problems = Library.load().check([*given, *library_beside(given, contract)], schemas, contract)
-    found = [*policy_findings(problems), *table_findings(tables_below(given))]
+    authored = [finding for path in given if path.is_dir() for finding in folder_findings(path)]
+    found = [*authored, *policy_findings(problems), *table_findings(tables_below(given))]
     report([finding for finding in found if _is_ours(finding, given)], output)
 
 

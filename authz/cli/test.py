@@ -11,6 +11,7 @@ from xml.etree import ElementTree as ET
 import orjson
 import typer
 
+from authz.authoring.compiling import hold_current
 from authz.cli.output import document, line, state
 from authz.errors import ConfigError
 from authz.native import Library
@@ -48,6 +49,7 @@ def test(
     given = existing(paths or [Path()])
     wanted = _pattern(run)
     sources = tuple(path for path in given if path.suffix not in TABLES)
+    hold_current((*sources, *existing(policy or ())))
     suite = Suite(
         library=Library.load(), paths=(*sources, *existing(policy or ())), contract=contract, entrypoint=entrypoint
     )

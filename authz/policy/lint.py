@@ -61,6 +61,12 @@ UNKNOWN_NAME: Final = Rule(
     "no such rule, function or builtin; under contract `agent`, none that leaves the engine",
 )
 DECISION_TABLE: Final = Rule("decision-table", Severity.ERROR, "a case that is not understood tests nothing")
+POLICY_FILE: Final = Rule(
+    "policy-file", Severity.ERROR, "what the language has no word for is written in Rego beside it"
+)
+NOT_COMPILED: Final = Rule(
+    "not-compiled", Severity.ERROR, "run `authz policy compile`: what is served is compiled.rego"
+)
 OTHER: Final = Rule("opa", Severity.ERROR, "the engine refuses the policy as it is")
 
 _BY_CODE: Final = {
@@ -87,7 +93,7 @@ _BY_CODE: Final = {
     ),
 }
 
-RULES: Final = (UNKNOWN_INPUT, UNKNOWN_NAME, DECISION_TABLE, OTHER, *_BY_CODE.values())
+RULES: Final = (UNKNOWN_INPUT, UNKNOWN_NAME, DECISION_TABLE, POLICY_FILE, NOT_COMPILED, OTHER, *_BY_CODE.values())
 
 
 def policy_findings(problems: Iterable[Problem]) -> list[Finding]:

@@ -32,7 +32,7 @@ type source struct {
 func (s *snapshot) load(capabilities *ast.Capabilities, skip filter.LoaderFilter) (*source, error) {
 	loaded := &source{modules: map[string]*ast.Module{}, documents: map[string]any{}, capabilities: capabilities}
 	loaded.skip = func(file string, status fs.FileInfo, depth int) bool {
-		return isTable(file) || skip != nil && skip(file, status, depth)
+		return isAuthored(file) || skip != nil && skip(file, status, depth)
 	}
 	var plain []string
 	for _, root := range s.roots {
@@ -139,9 +139,17 @@ func merge(into, from map[string]any) (map[string]any, bool) {
 	return into, true
 }
 
-// isTable is skipped everywhere: a decision table in a bundle's tests/ is YAML, but no data of the policy's.
-func isTable(file string) bool {
-	return path.Base(path.Dir(file)) == "tests" && slices.Contains([]string{".yaml", ".yml"}, path.Ext(file))
+// isAuthored is skipped everywhere: decision tables in tests/ and the sources of a compiled policy in policies/ are YAML,
+// but no data of the policy's.
+func isAuthored(file string) bool {
+	kind := path.Ext(file)
+	switch path.Base(path.Dir(file)) {
+	case "tests":
+		return kind == ".yaml" || kind == ".yml"
+	case "policies":
+		return slices.Contains(policyExtensions[1:], kind) && strings.TrimSuffix(path.Base(file), kind) != "data"
+	}
+	return false
 }
 
 // isTest is skipped where policies are opened: tests are no part of what decides.

@@ -103,13 +103,16 @@ func TestFilesOutsideTheRootsOfABundleAreRefused(t *testing.T) {
 
 func TestADirectoryWithoutAManifestLoadsAsOPARunDoes(t *testing.T) {
 	policy := open(t, Agent, map[string]string{
-		"policy.rego":        "package authz\nvalue := [data.limits.max, data.names.list[0]]\n",
+		"policy.rego":        "package authz\nvalue := [data.limits.max, data.names.list[0], data.policies]\n",
 		"limits/any.json":    `{"max": 3}`,
 		"names/any.yaml":     "list: [a]\n",
+		"policies/a.yaml":    "version: 1\nrules: []\n",
+		"policies/b.yaml":    "version: 2\nrules: []\n",
+		"policies/data.yaml": "kept: true\n",
 		".hidden/other.rego": "not Rego",
 		"README.md":          "not data",
 	})
-	if answer, err := ask(t, policy, "authz/value", `{}`); answer != `[3,"a"]` {
+	if answer, err := ask(t, policy, "authz/value", `{}`); answer != `[3,"a",{"kept":true}]` {
 		t.Fatal(answer, err)
 	}
 }

@@ -5,8 +5,9 @@
 #   approval_needed beats sanitize beats allow, and nothing goes through unless some rule allows it. An allow opens the
 #   door and the other effects only narrow it, so a rule that redacts secrets everywhere cannot let an ungranted call
 #   through. A set holds no conflicts, hence no two rules can disagree about the decision.
-#   An outcome is `{effect, rule, reason}` and, as needed, `message`, `mode` ("flag": watched, not enforced) and
-#   `obligations` (`authzlib.obligations`). An effect that is none of the four denies.
+#   An outcome is `{effect, rule, reason}` and, as needed, `message`, `mode` ("flag": watched, not enforced),
+#   `obligations` (`authzlib.obligations`) and `source` (where the rule was written, if not in Rego). An effect that is
+#   none of the four denies.
 # scope: package
 package authzlib.combining
 
@@ -16,8 +17,8 @@ import data.authzlib.obligations
 # title: The decision on a call
 # description: |
 #   Returns the whole decision object of contract `agent`. `outcomes` is the policy's set, `risk` the tool's risk class
-#   (read, write or destructive). `rules` names the rules that decided, the first of their reasons is `reason`, and
-#   `tags.overruled` keeps what the others said, for the record.
+#   (read, write or destructive). `rules` names the rules that decided, the first of their reasons is `reason`,
+#   `tags.sources` says where those were written, and `tags.overruled` keeps what the others said, for the record.
 # scope: document
 decide(outcomes, risk) := {
 	# Nearly every call meets one plain allow: what the general form below comes to then, without its questions.
@@ -33,6 +34,19 @@ decide(outcomes, risk) := {
 	some outcome in outcomes
 	outcome.effect == "allow"
 	count(outcome) == 3
+} else := {
+	"effect": "allow",
+	"mode": "block",
+	"reason": outcome.reason,
+	"message": "",
+	"rules": [outcome.rule],
+	"risk": risk,
+	"tags": {"overruled": [], "sources": {outcome.rule: outcome.source}},
+} if {
+	count(outcomes) == 1
+	some outcome in outcomes
+	outcome.effect == "allow"
+	count(outcome) == 4
 } else := object.union(_obligations(verdict), {
 	"effect": verdict.effect,
 	"mode": verdict.mode,
@@ -40,15 +54,20 @@ decide(outcomes, risk) := {
 	"message": first[1],
 	"rules": [rule | some rule in {outcome.rule | some outcome in verdict.determining}],
 	"risk": risk,
-	"tags": {"overruled": [object.remove(outcome, ["message", "obligations"]) |
+	"tags": object.union(_sources(verdict.determining), {"overruled": [object.remove(outcome, ["message", "obligations"]) |
 		some outcome in (outcomes - verdict.determining)
-	]},
+	]}),
 }) if {
 	verdict := _verdict(outcomes)
 	first := min({[outcome.reason, object.get(outcome, "message", ""), outcome.rule] |
 		some outcome in verdict.determining
 	})
 }
+
+_sources(determining) := {"sources": written} if {
+	written := {outcome.rule: outcome.source | some outcome in determining}
+	count(written) > 0
+} else := {}
 
 # Which effect wins, the outcomes that made it win (`determining`), and those whose obligations bind, in the order of
 # distrust. Watched outcomes decide only where nothing else narrows the call.

@@ -304,3 +304,54 @@ def test_a_variable_is_a_flag_for_doctor_too(
     assert token
     monkeypatch.setenv("AUTHZ_POLICY", str(STARTER))
     assert doctor(run, tmp_path).code == 0
+
+
+YAML = "version: 1\nrules:\n  - {id: open, effect: allow, match: {tenant: acme, agent: ann, tool: default/t}}\n"
+
+
+@pytest.fixture
+def yaml_policy(tmp_path: Path) -> Path:
+    (tmp_path / "policies").mkdir()
+    (tmp_path / "policies" / "first.yaml").write_text(YAML)
+    return tmp_path
+
+
+def test_a_policy_in_yaml_is_compiled_and_then_linted(run: Run, yaml_policy: Path) -> None:
+    before = run("lint", yaml_policy)
+    assert (before.code, "not-compiled" in before.out) == (1, True)
+    compiled = run("policy", "compile", yaml_policy)
+    assert (compiled.code, compiled.out) == (0, f"{yaml_policy}/compiled.rego is written: 1 rules\n")
+    assert run("lint", yaml_policy).out == "0 errors, 0 warnings\n"
+
+
+def test_a_check_writes_nothing_and_tells_by_its_exit_code(run: Run, yaml_policy: Path) -> None:
+    assert run("policy", "compile", "--check", yaml_policy).code == 1
+    assert not (yaml_policy / "compiled.rego").exists()
+    run("policy", "compile", yaml_policy)
+    checked = run("policy", "compile", "--check", "--output", "json", yaml_policy)
+    assert (checked.code, checked.document()["current"]) == (0, True)
+    assert checked.document()["rules"] == [{"rule": "first/open", "source": "policies/first.yaml:3", "effect": "allow"}]
+
+
+def test_what_yaml_cannot_say_names_the_line_and_rego(run: Run, yaml_policy: Path) -> None:
+    (yaml_policy / "policies" / "first.yaml").write_text(YAML.replace("effect: allow", "effect: allow, sum: 1"))
+    for command in (("policy", "compile"), ("test",), ("bundle", "build")):
+        ended = run(*command, yaml_policy, *([yaml_policy / "b.tar.gz"] if command[0] == "bundle" else []))
+        assert (ended.code, ended.out) == (2, "")
+        assert "first.yaml:3: the rule has no `sum`" in ended.err
+        assert "written in Rego" in ended.err
+    assert "first.yaml:3:1: error policy-file: the rule has no `sum`" in run("lint", yaml_policy).out
+
+
+@pytest.mark.parametrize("command", [("test",), ("decide", "--policy")])
+def test_a_module_that_is_older_than_its_yaml_is_not_taken_for_it(
+    run: Run, yaml_policy: Path, command: tuple[str, ...]
+) -> None:
+    run("policy", "compile", yaml_policy)
+    (yaml_policy / "policies" / "first.yaml").write_text(YAML.replace("ann", "bob"))
+    ended = run(*command, yaml_policy, *(["-"] if command[0] == "decide" else []), stdin=b"{}")
+    assert (ended.code, "compiled.rego is not what" in ended.err) == (2, True)
+
+
+def test_the_schema_is_a_document(run: Run) -> None:
+    assert run("policy", "schema").document()["title"] == "Policy in YAML, version 1"
