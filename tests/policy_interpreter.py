@@ -116,8 +116,8 @@ def speaks_of(match: dict[str, Any], document: dict[str, Any], risks: dict[str, 
 def has_method(match: dict[str, Any], tool: dict[str, Any]) -> bool:
     if "method" in match:
         return named(match["method"], tool["method"])
-    names = [written.partition("/")[2] for written in listed(match.get("tool", "*"))]
-    if names and all(re.match(r"[A-Z]+ /", name) for name in names):
+    names = [server_and_name(written)[1] for written in listed(match.get("tool", "*"))]
+    if all(re.match(r"[A-Z]+ /", name) for name in names):
         return bool(tool["protocol"] == "http")
     return bool(tool["method"] == "tools/call" or tool["protocol"] == "http")
 
@@ -125,10 +125,14 @@ def has_method(match: dict[str, Any], tool: dict[str, Any]) -> bool:
 def is_tool(written: str, tool: dict[str, Any]) -> bool:
     if written == "*":
         return True
-    server, slash, name = written.partition("/")
-    if not slash:
-        server, name = "*", written
+    server, name = server_and_name(written)
     return server in ("*", tool["server"]) and named(name, tool["name"])
+
+
+def server_and_name(written: str) -> tuple[str, str]:
+    """`server/name`; what stands before the slash of `GET /path` is no server."""
+    parts = re.fullmatch(r"([^/ ]+)/(.+)", written)
+    return (parts[1], parts[2]) if parts else ("*", written)
 
 
 def named(patterns: str | list[str], name: str) -> bool:

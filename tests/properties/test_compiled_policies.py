@@ -192,7 +192,7 @@ def named(policy: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
 
 @given(policies(), st.lists(inputs(), min_size=8, max_size=8))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 def test_the_engine_and_the_interpreter_agree(policy: list[dict[str, Any]], documents: list[dict[str, Any]]) -> None:
     jsonschema.validate({"version": 1, "rules": policy}, SCHEMA)
     for document, verdict in zip(documents, decisions(policy, documents), strict=True):
