@@ -82,6 +82,10 @@ class Program:
         """Have its wall clock off by so much."""
         step(self._clock, seconds)
 
+    def pass_time(self, seconds: float) -> None:
+        """Have so much time passed on its clocks since it started."""
+        step(self._clock, 0, seconds)
+
     def limit_files(self, size_bytes: int) -> None:
         """Let no file of it grow further: a write then fails as on a full disk."""
         resource.prlimit(self.pid, resource.RLIMIT_FSIZE, (size_bytes, resource.RLIM_INFINITY))

@@ -45,6 +45,22 @@ def test_e2_cut_off_from_everything_a_sidecar_serves_no_killed_scope_beyond_the_
     assert spared.after(0) == {SERVED, "KILL_STALE"}
 
 
+@pytest.mark.parametrize("lost", ["redis", "control"])
+def test_e2_a_sidecar_that_is_cut_off_from_one_of_the_two_hears_of_kills_by_the_other(whole: Site, lost: str) -> None:
+    (victim, token), (_, other) = whole.somebody(), whole.somebody()
+    writes, spared = Witness(whole.far, token, "write"), Witness(whole.far, other, "write")
+    with witnessing(writes, spared):
+        (whole.redis_of_far if lost == "redis" else whole.control_of_far).break_by(Fault.BLACKHOLE)
+        began = time.monotonic()
+        eventually(lambda: spared.seen[-1][0] > began + 2 * FRESH_S and spared.seen[-1][1] == SERVED, PATIENCE_S)
+        killed_at = time.monotonic()
+        receipt = whole.kill(victim, wait_s=30 if lost == "redis" else 2)
+        eventually(lambda: writes.seen[-1][1] == "REVOKED", PATIENCE_S)
+    # Without the control plane it knows, and cannot say so.
+    assert list(receipt.unreached) == ([] if lost == "redis" else [whole.far.id])
+    assert writes.after(killed_at + FRESH_S) <= {"KILL_STALE", "REVOKED"}
+
+
 def test_e2_a_link_that_is_slow_delays_a_kill_and_lets_nothing_through_beyond_the_bound(whole: Site) -> None:
     victim, token = whole.somebody()
     witness = Witness(whole.far, token, "write")
