@@ -164,7 +164,7 @@ def truth(condition: dict[str, Any], document: dict[str, Any], *, absent: bool) 
     if "time" in condition:
         return in_time(condition["time"], document["time"]["unix_ns"])
     if "rate" in condition:
-        return rate(condition["rate"], document)
+        return rate(condition["rate"], document, absent=absent)
     return test(condition, document, absent=absent)
 
 
@@ -252,10 +252,12 @@ def texts(operator: str, value: Any, parts: list[str]) -> Truth:
     return any(map(asked, parts))
 
 
-def rate(written: dict[str, Any], document: dict[str, Any]) -> Truth:
+def rate(written: dict[str, Any], document: dict[str, Any], *, absent: bool) -> Truth:
     seconds = int(written["per"][:-1]) * SECONDS[written["per"][-1]]
     value = lookup(document, ["facts", "session", "rates", written["of"], str(seconds)])
-    operator = next(name for name in written if name not in ("of", "per"))
+    operator = next(name for name in written if name not in ("of", "per", "optional"))
+    if value is MISSING and written.get("optional"):
+        return absent
     return None if value is MISSING else compare(operator, value, written[operator])
 
 

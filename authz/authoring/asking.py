@@ -30,7 +30,7 @@ RATE_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _GROUPS: Final = ("all", "any", "not", "time", "rate")
 _TIME: Final = ("days", "from", "to", "zone", "after", "before")
 _BOUNDS: Final = ("above", "at_least", "below", "at_most")
-_RATE: Final = ("of", "per", *_BOUNDS)
+_RATE: Final = ("of", "per", *_BOUNDS, "optional")
 _SEGMENT: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _OPEN: Final = ("args", "result")
 """What the schema leaves to the tool."""
@@ -156,4 +156,10 @@ def _rate(node: Node) -> Condition:
     if len(asked) != 1 or not RATE_NAME.fullmatch(name):
         refuse(node, "a rate is `of` a count, `per` a span, and one of above, at_least, below, at_most")
     path = ("facts", "session", "rates", name, str(operators.span_s(fields["per"])))
-    return Test(path=path, operator=asked[0], operand=operators.number(fields[asked[0]]), line=node.line)
+    return Test(
+        path=path,
+        operator=asked[0],
+        operand=operators.number(fields[asked[0]]),
+        line=node.line,
+        optional="optional" in fields and operators.truth(fields["optional"]),
+    )

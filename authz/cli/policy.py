@@ -7,15 +7,17 @@ from typing import Annotated, Final
 
 import typer
 
-from authz.authoring import reading
+from authz.authoring import playbooks, reading
 from authz.authoring.compiling import MODULE, compile_rules, deciding_module
 from authz.cli import VARIABLES, as_written, group
 from authz.cli.files import read, replace
-from authz.cli.output import Output, OutputOption, document, line
+from authz.cli.output import Output, OutputOption, document, line, pairs
 from authz.resources import shared
 
 EXAMPLES = """
 Examples:
+
+  authz policy new --template high-value-payment policy/
 
   authz policy compile policy/
 
@@ -54,6 +56,39 @@ def compile_(
         said = "is current" if current else "is not what the files say" if check else "is written"
         line(f"{module} {said}: {len(rules)} rules" + (f", for the decision in {beside}" if beside else ""))
     raise typer.Exit(1 if check and not current else 0)
+
+
+@policy.command(
+    "new",
+    epilog=as_written("Examples:\n\n  authz policy new\n\n  authz policy new --template high-value-payment policy/"),
+    context_settings=VARIABLES,
+)
+def new(
+    folder: Annotated[Path, typer.Argument(help="The policy's folder; made if need be.")] = Path("policy"),
+    template: Annotated[str, typer.Option(help="Playbook to begin with; lists them where it is not given.")] = "",
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Add a playbook to a policy: rules in YAML, the table that tests them, and compiled.rego anew."""
+    if not template:
+        _list_playbooks(output)
+        return
+    written = playbooks.add(template, folder)
+    if output is Output.JSON:
+        document({"template": template, "files": written})
+        return
+    for path in written:
+        line(f"wrote {path}")
+    line(
+        f"next: put your tenants, agents and tools into {written[0]}, then authz policy compile and authz test {folder}"
+    )
+
+
+def _list_playbooks(output: Output) -> None:
+    summaries = {name: playbooks.summary(name) for name in playbooks.names()}
+    if output is Output.JSON:
+        document(summaries)
+    else:
+        pairs(summaries)
 
 
 @policy.command("schema", epilog=as_written("Examples:\n\n  authz policy schema"), context_settings=VARIABLES)

@@ -72,10 +72,11 @@ ATOMS = st.one_of(
     st.builds(lambda field, asked: {"field": field, **asked, "optional": True}, st.sampled_from(FIELDS[:4]), QUESTIONS),
     st.builds(lambda field, there: {"field": field, "exists": there}, st.sampled_from(FIELDS), st.booleans()),
     st.builds(
-        lambda per, name, bound: {"rate": {"of": "calls", "per": per, name: bound}},
+        lambda per, name, bound, more: {"rate": {"of": "calls", "per": per, name: bound, **more}},
         st.sampled_from(["60s", "1m", "1h"]),
         st.sampled_from(["above", "at_most"]),
         st.sampled_from(NUMBERS),
+        st.sampled_from([{}, {"optional": True}]),
     ),
     st.builds(
         lambda zone, days, ends: {"time": {"zone": zone, "days": days, "from": ends[0], "to": ends[1]}},

@@ -355,3 +355,19 @@ def test_a_module_that_is_older_than_its_yaml_is_not_taken_for_it(
 
 def test_the_schema_is_a_document(run: Run) -> None:
     assert run("policy", "schema").document()["title"] == "Policy in YAML, version 1"
+
+
+def test_a_playbook_is_added_tested_and_bundled(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "policy"
+    added = run("policy", "new", "--template", "high-value-payment", folder)
+    assert (added.code, f"wrote {folder}/policies/high-value-payment.yaml" in added.out) == (0, True)
+    assert run("lint", folder).out == "0 errors, 0 warnings\n"
+    assert run("test", folder).out == "8 passed\n"
+    built = run("bundle", "build", "--sequence", "1", "--change-id", "c", folder, tmp_path / "b.tar.gz")
+    assert (built.code, built.err) == (0, "")
+    assert "compiled.rego" in run("bundle", "inspect", tmp_path / "b.tar.gz").out
+
+
+def test_playbooks_are_listed(run: Run) -> None:
+    assert "Off-hours writes" in run("policy", "new").out
+    assert "high-value-payment" in run("policy", "new", "--output", "json").document()
