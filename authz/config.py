@@ -265,6 +265,9 @@ class Policy(Group):
     """Longest evaluation before it is cancelled."""
     http_headers: tuple[str, ...] = ("user-agent",)
     """Request headers that policies see; never `authorization` or `cookie`."""
+    bundle_bytes: Annotated[int, Field(ge=64 * KIB, le=256 * 1024 * KIB)] = 32 * 1024 * KIB
+    """Most bytes of a policy, packed and unpacked. Data takes up to forty times as much memory, and as much again while
+    the one before stays warm."""
     watch_s: Annotated[float, Field(ge=0, le=3600)] = 1.0
     """How often changed files are looked for; 0 never."""
     state: Path | None = None

@@ -504,6 +504,7 @@ BUNDLE_CODES: Final = {
     "BUNDLE_POISON": "it ended the service again and again",
     "BUNDLE_STATE": "the state that outlives crashes cannot be used",
     "BUNDLE_QUARANTINED": "these files failed here before",
+    "BUNDLE_FETCH": "it cannot be read where it is published",
     "BUNDLE_ARCHIVE": "it is not one whole tar.gz",
     "BUNDLE_SIZE": "it is over the bound on its size",
     "BUNDLE_RATIO": "it unpacks to too many times its size",

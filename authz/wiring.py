@@ -405,7 +405,7 @@ def last_good(config: Config) -> LastGood | None:
 
 def _engine(config: Config, library: Library) -> Engine:
     if not config.policy.opa_url:
-        return NativeEngine(library)
+        return NativeEngine(library, max_bytes=config.policy.bundle_bytes)
     from authz.policy.opa_server import ServerEngine  # noqa: PLC0415 - an extra: most never need it
 
     return ServerEngine(config.policy.opa_url)
@@ -417,14 +417,14 @@ def policy_source(config: Config) -> PolicySource:
     if policy.opa_url and not policy.paths:
         return PolicySource(contract=policy.contract)
     if policy.trust is not None:
-        return archive_source(policy.paths[0].resolve(), policy.contract)
+        return archive_source(policy.paths[0].resolve(), policy.contract, policy.bundle_bytes)
     paths = existing(policy.paths)
     archives = [path for path in paths if path.name.endswith(".tar.gz")]
     if not archives:
         return PolicySource(paths=(*paths, *library_beside(paths, policy.contract)), contract=policy.contract)
     if len(paths) > 1:
         raise ConfigError("a bundle archive is the whole policy", remedy="give one archive, or folders and files")
-    return PolicySource(archive=read_archive(archives[0]), contract=policy.contract)
+    return PolicySource(archive=read_archive(archives[0], policy.bundle_bytes), contract=policy.contract)
 
 
 def server_options(config: Config) -> ServerOptions:

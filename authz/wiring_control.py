@@ -13,6 +13,7 @@ import json
 import logging
 import secrets
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Protocol
 
 from authz import secret_file
@@ -52,10 +53,12 @@ from authz.identity.jwks_source import open_jwks
 from authz.identity.tokens import TrustedIssuer
 from authz.model import PLATFORM
 from authz.policy.admission import pinned
+from authz.policy.archive import bounds
 from authz.policy.bundle_reports_sql import BundleReports
 from authz.policy.registry_sql import Registry
 from authz.policy.rollout_reports_sql import RolloutReports
 from authz.policy.rollout_sql import RolloutBook
+from authz.policy.sources import MAX_STATEMENT_BYTES
 from authz.revocation import publication_sql
 from authz.revocation.guard import Guard
 from authz.revocation.kills_sql import KillBook, Quota
@@ -163,7 +166,7 @@ class ControlPlane:
             unready=self.unready,
             addresses=lambda: self.addresses,
             routes=self._routes(),
-            push_bytes=config.bundles.push_bytes,
+            push_bytes=config.bundles.bundle_bytes + MAX_STATEMENT_BYTES,
         )
         self._http = HttpServer(config.control.http, app, config.control.tls, client_ca=config.tokens.client_ca)
         self._is_serving = False
@@ -259,7 +262,9 @@ class ControlPlane:
     def _pins(self) -> Trust | None:
         """Whose bundles are taken."""
         trust = self._config.bundles.trust
-        return pinned(trust, engine="", input_fields=None) if trust else None
+        if trust is None:
+            return None
+        return replace(pinned(trust, engine="", input_fields=None), bounds=bounds(self._config.bundles.bundle_bytes))
 
     def _kills_service(self) -> KillsService:
         stores = Stores(database=self._database, ledger=self._ledger, book=self._kills, reports=self._reports)

@@ -27,6 +27,7 @@ from authz.control.forms import Binary
 from authz.control.http_app import refused
 from authz.control.permissions import PACKAGE
 from authz.control.refusals import Code, RefusedError
+from authz.policy.origin_http import LONG_POLL
 from authz.policy.sources import KINDS
 from authz.reasons import REVISION_UNKNOWN
 
@@ -45,8 +46,6 @@ LONGEST_WAIT_S: Final = 300.0
 LOOK_S: Final = 0.5
 """How often those who wait look for a change: one question for all of them."""
 WAITS: Final = 256
-LONG_POLL: Final = "application/vnd.openpolicyagent.bundles"
-"""The content type by which OPA knows that its wait was understood."""
 _ARCHIVE: Final = "application/gzip"
 _BESIDE: Final = re.compile(rf"([0-9a-f]{{64}})\.({'|'.join(KINDS)})\.json")
 _WAIT: Final = re.compile(r"(?:^|[;,\s])wait=([0-9]{1,6})(?:$|[;,\s])")

@@ -127,8 +127,8 @@ class Publishing(Group):
 
     trust: BundleTrust | None = None
     """Keys that must have signed what is pushed, as a sidecar's `policy.trust`; None takes no push."""
-    push_bytes: Annotated[int, Field(gt=0, le=256 * 1024 * KIB)] = 48 * 1024 * KIB
-    """Largest push: an archive and what lies beside it."""
+    bundle_bytes: Annotated[int, Field(ge=64 * KIB, le=256 * 1024 * KIB)] = 32 * 1024 * KIB
+    """Most bytes of a bundle, packed and unpacked, as a sidecar's `policy.bundle_bytes`."""
     keep: Annotated[int, Field(ge=1)] = 20
     """Revisions of each name whose content is kept, beside what is served, in use or under legal hold."""
 

@@ -32,10 +32,13 @@ class PolicyOptions:
     paths: tuple[Path, ...] = ()
     archive: bytes | None = None
     contract: Contract = "agent"
+    max_bytes: int = 0
+    """Of all files unpacked, and of one; 0 is the library's own bound."""
 
     def encoded(self) -> bytes:
         """As the library reads it."""
-        return _JSON({"paths": [str(path) for path in self.paths], "contract": self.contract}).encode()
+        paths = [str(path) for path in self.paths]
+        return _JSON({"paths": paths, "contract": self.contract, "max_bytes": self.max_bytes}).encode()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -225,6 +225,21 @@ class Activation:
             log.error("%s; the last good policy, revision %s, answers", error, active.revision.revision)  # noqa: TRY400
             return active
 
+    def resume(self, source: PolicySource) -> PolicySource | None:
+        """The first activation of a process that has fetched nothing yet: of the last good policy; None without one.
+
+        Args:
+            source: of the same service; nothing in it is opened.
+
+        Raises:
+            BundleError: the copy is not usable, or is not trusted any more.
+            UnavailableError: the engine cannot be asked.
+        """
+        stand_in = self._last_good.recall(source) if self._last_good else None
+        if stand_in is not None:
+            self.activate(stand_in, returning=True)
+        return stand_in
+
     def _prepare(self, policy: Policy) -> ActivePolicy:
         try:
             candidate = ActivePolicy(

@@ -131,6 +131,7 @@ def admission(policy: Policy, *, engine: str, folder: Path | None, clock: Clock)
     if policy.trust is None:
         return None
     trust = pinned(policy.trust, engine=engine, input_fields=input_fields(policy.contract))
+    trust = replace(trust, bounds=archive.bounds(policy.bundle_bytes))
     return Admission(trust, SeenFile(folder) if folder else Forgetful(), clock)
 
 

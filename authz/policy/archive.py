@@ -23,13 +23,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 
+MAX_BYTES: Final = 32 << 20
+"""By default, packed and unpacked: gzip does not help what is larger than the engine takes."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
     """What an archive may weigh. The engine's own (native/internal/engine/snapshot.go) stand behind these."""
 
-    archive_bytes: int = 16 << 20
-    total_bytes: int = 16 << 20
-    file_bytes: int = 8 << 20
+    archive_bytes: int = MAX_BYTES
+    total_bytes: int = MAX_BYTES
+    file_bytes: int = MAX_BYTES
     entries: int = 4096
     depth: int = 16
     path_characters: int = 200
@@ -38,6 +42,13 @@ class Bounds:
 
 
 BOUNDS: Final = Bounds()
+
+
+def bounds(most_bytes: int) -> Bounds:
+    """The same bounds but for this many bytes."""
+    return Bounds(archive_bytes=most_bytes, total_bytes=most_bytes, file_bytes=most_bytes)
+
+
 MODE: Final = 0o600
 """As OPA writes files."""
 

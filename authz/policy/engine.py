@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias, TypeVar
 
 from authz.errors import BundleError
+from authz.policy.archive import MAX_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,6 +44,8 @@ class PolicySource:
     origin: Path | None = None
     """Where the archive was read; it is looked at again there."""
     contract: Literal["agent", "envoy"] = "agent"
+    most_bytes: int = MAX_BYTES
+    """Of an archive that is read."""
 
     @property
     def watched(self) -> tuple[Path, ...]:

@@ -27,12 +27,15 @@ _EVALUATION_FAILED: Final = frozenset({"builtin", "conflict", "type", "with_merg
 class NativeEngine:
     """Opens policies with a loaded library."""
 
-    def __init__(self, library: native.Library) -> None:
+    def __init__(self, library: native.Library, *, max_bytes: int = 0) -> None:
         self._library = library
+        self._max_bytes = max_bytes
 
     def open(self, source: PolicySource) -> NativePolicy:
         """Read and compile; see `Engine.open`."""
-        options = PolicyOptions(paths=source.paths, archive=source.archive, contract=source.contract)
+        options = PolicyOptions(
+            paths=source.paths, archive=source.archive, contract=source.contract, max_bytes=self._max_bytes
+        )
         try:
             return NativePolicy(self._library.open_policy(options))
         except EngineError as error:

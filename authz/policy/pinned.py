@@ -11,10 +11,12 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Final
 
 from authz.errors import ConfigError
+from authz.policy.archive import BOUNDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from authz.policy.archive import Bounds
     from authz.policy.signature import Key
 
 MAX_STEP: Final = 1_000_000
@@ -66,6 +68,8 @@ class Trust:
     input_fields: frozenset[str] | None = None
     """Dotted paths of what the input holds; None: not compared."""
     max_step: int = MAX_STEP
+    bounds: Bounds = BOUNDS
+    """What an archive may weigh."""
 
     def __post_init__(self) -> None:
         fingerprints = [key.fingerprint for key in self.keys.values()]

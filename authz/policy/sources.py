@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from authz.errors import BundleError, ConfigError
+from authz.policy.archive import MAX_BYTES
 from authz.policy.engine import PolicySource
 from authz.policy.trust import Candidate
 from authz.resources import shared
@@ -25,8 +26,6 @@ TABLES: Final = (".yaml", ".yml")
 MANIFEST: Final = ".manifest"
 READ: Final = (".rego", ".json", *TABLES)
 """What the engine reads in a folder, beside manifests."""
-MAX_ARCHIVE_BYTES: Final = 16 << 20
-"""As much as the engine takes unpacked (native/internal/engine/snapshot.go): gzip does not help what is larger."""
 
 MAX_STATEMENT_BYTES: Final = 8 << 20
 """A further signature lists every file again."""
@@ -55,7 +54,7 @@ def library_beside(paths: Iterable[Path], contract: Literal["agent", "envoy"]) -
     return (library,) if contract == "agent" and not within else ()
 
 
-def read_archive(path: Path) -> bytes:
+def read_archive(path: Path, most_bytes: int = MAX_BYTES) -> bytes:
     """A bundle archive, no further than it may weigh; the engine judges what it unpacks to.
 
     Raises:
@@ -64,11 +63,11 @@ def read_archive(path: Path) -> bytes:
     """
     try:
         with path.open("rb") as file:
-            content = file.read(MAX_ARCHIVE_BYTES + 1)
+            content = file.read(most_bytes + 1)
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from error
-    if len(content) > MAX_ARCHIVE_BYTES:
-        raise BundleError(f"{path} is over {MAX_ARCHIVE_BYTES} bytes", code="BUNDLE_SIZE")
+    if len(content) > most_bytes:
+        raise BundleError(f"{path} is over {most_bytes} bytes", code="BUNDLE_SIZE")
     return content
 
 
@@ -77,21 +76,21 @@ def beside(path: Path, archive: bytes, kind: Beside) -> Path:
     return path.with_name(f"{hashlib.sha256(archive).hexdigest()}.{kind}.json")
 
 
-def read_candidate(path: Path) -> Candidate:
+def read_candidate(path: Path, most_bytes: int = MAX_BYTES) -> Candidate:
     """An archive with what lies beside it; nothing of it is believed yet.
 
     Raises:
         BundleError: BUNDLE_SIZE when a file is larger than it may be.
         ConfigError: a file cannot be read.
     """
-    content = read_archive(path)
+    content = read_archive(path, most_bytes)
     further, rollback, timestamp = (_read_statement(beside(path, content, kind)) for kind in KINDS)
     return Candidate(
         path=path.as_posix(), archive=content, cosignatures=further, rollback=rollback, timestamp=timestamp
     )
 
 
-def archive_source(path: Path, contract: Literal["agent", "envoy"]) -> PolicySource:
+def archive_source(path: Path, contract: Literal["agent", "envoy"], most_bytes: int = MAX_BYTES) -> PolicySource:
     """An archive as the whole policy, with what lies beside it; it is verified before it is opened.
 
     One that is not there is an empty one: it is refused like any other, and the last good one stands in for it.
@@ -99,8 +98,10 @@ def archive_source(path: Path, contract: Literal["agent", "envoy"]) -> PolicySou
     Raises:
         BundleError, ConfigError: see `read_candidate`.
     """
-    candidate = read_candidate(path) if path.exists() else Candidate(path=path.as_posix(), archive=b"")
-    return PolicySource(archive=candidate.archive, candidate=candidate, origin=path, contract=contract)
+    candidate = read_candidate(path, most_bytes) if path.exists() else Candidate(path=path.as_posix(), archive=b"")
+    return PolicySource(
+        archive=candidate.archive, candidate=candidate, origin=path, contract=contract, most_bytes=most_bytes
+    )
 
 
 def read_again(source: PolicySource) -> PolicySource:
@@ -109,7 +110,7 @@ def read_again(source: PolicySource) -> PolicySource:
     Raises:
         BundleError, ConfigError: see `read_candidate`.
     """
-    return archive_source(source.origin, source.contract) if source.origin else source
+    return archive_source(source.origin, source.contract, source.most_bytes) if source.origin else source
 
 
 def stored_archive(path: Path, like: PolicySource) -> PolicySource:
@@ -118,7 +119,7 @@ def stored_archive(path: Path, like: PolicySource) -> PolicySource:
     Raises:
         BundleError, ConfigError: see `read_candidate`.
     """
-    copy = read_candidate(path)
+    copy = read_candidate(path, like.most_bytes)
     candidate = replace(copy, path=like.candidate.path) if like.candidate else None
     return replace(like, paths=(), archive=copy.archive, candidate=candidate)
 

@@ -121,7 +121,7 @@ def verify(candidate: Candidate, trust: Trust, seen: Seen, *, now_ns: int, retur
     Raises:
         BundleError: with the code of the first step that refuses it.
     """
-    packed = archive.read(candidate.archive)  # 1
+    packed = archive.read(candidate.archive, trust.bounds)  # 1
     paths = list(_content(packed))
     token = _one_token(packed)  # 2
     by = verify_token(token, trust.keys.values())

@@ -15,9 +15,9 @@ import pytest
 from authz._gen.authz.control.v1 import bundles_pb2 as pb
 from authz._gen.authz.control.v1 import operators_pb2, sidecars_pb2
 from authz.config import BundleTrust
-from authz.control.bundle_app import LONG_POLL
 from authz.control.config import Publishing
 from authz.errors import ProgramError
+from authz.policy.origin_http import LONG_POLL
 from authz.policy.registry import PIECE_BYTES
 from tests.contracts.programs import free_port, opa, running
 from tests.control_planes import control_plane
@@ -42,7 +42,7 @@ def bundle(sequence: int, **files: bytes) -> Publisher:
 def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     folder = tmp_path_factory.mktemp("plane")
     (folder / "release.pem").write_bytes(public_pem(RELEASE.private))
-    bundles = Publishing(trust=BundleTrust(keys={"release": folder / "release.pem"}), push_bytes=4 << 20)
+    bundles = Publishing(trust=BundleTrust(keys={"release": folder / "release.pem"}), bundle_bytes=8 << 20)
     with control_plane(folder / "state", bundles=bundles) as started:
         yield started
 
@@ -150,7 +150,7 @@ def test_a_large_archive_is_read_of_known_callers_alone_and_within_its_bound(pla
     assert post(plane, "Bundles/PushBundle", request, "").status_code == 413
     assert post(plane, "Bundles/PushBundle", request, "authz_operator_x").status_code == 413
     assert push(plane, "large", huge)
-    request.archive = bytes(5 << 20)
+    request.archive = bytes(17 << 20)
     assert post(plane, "Bundles/PushBundle", request).status_code == 413
 
 

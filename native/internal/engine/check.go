@@ -36,7 +36,7 @@ func Check(options CheckOptions) ([]Problem, error) {
 }
 
 func checked(options CheckOptions) (*source, error) {
-	read, err := readPaths(options.Paths)
+	read, err := readPaths(options.Paths, 0)
 	if err != nil {
 		return nil, err
 	}

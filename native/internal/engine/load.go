@@ -40,7 +40,7 @@ func (s *snapshot) load(capabilities *ast.Capabilities, skip filter.LoaderFilter
 			plain = append(plain, root)
 			continue
 		}
-		if err := loaded.addBundle(s.files, root); err != nil {
+		if err := loaded.addBundle(s, root); err != nil {
 			return nil, err
 		}
 	}
@@ -50,13 +50,14 @@ func (s *snapshot) load(capabilities *ast.Capabilities, skip filter.LoaderFilter
 	return loaded, nil
 }
 
-func (l *source) addBundle(files fstest.MapFS, root string) error {
+func (l *source) addBundle(s *snapshot, root string) error {
+	files := s.files
 	read, err := bundle.NewCustomReader(bundle.NewFSLoaderWithRoot(files, root).WithFilter(l.skip)).
 		WithCapabilities(l.capabilities).
 		WithProcessAnnotations(true).
 		// Signatures are judged before bytes reach the engine, with keys it does not have.
 		WithSkipBundleVerification(true).
-		WithSizeLimitBytes(maxFileBytes).
+		WithSizeLimitBytes(s.most).
 		WithBaseDir(root).
 		Read()
 	if err != nil {

@@ -178,7 +178,7 @@ func TestArchivesThatAreNotOnesAreRefused(t *testing.T) {
 func TestAnArchiveThatUnpacksToTooMuchIsRefusedBeforeItIsParsed(t *testing.T) {
 	files := map[string]string{}
 	for i := range 3 {
-		files[fmt.Sprintf("%d.rego", i)] = strings.Repeat("#", maxFileBytes-1)
+		files[fmt.Sprintf("%d.rego", i)] = strings.Repeat("#", defaultBytes-1)
 	}
 	if _, err := NewCache().Open(Options{Archive: archive(t, files), Contract: Agent}); code(err) != "size" {
 		t.Fatal(err)

@@ -20,6 +20,7 @@ import (
 type Options struct {
 	Paths    []string `json:"paths"`
 	Contract Contract `json:"contract"`
+	MaxBytes int64    `json:"max_bytes"`
 	Archive  []byte   `json:"-"`
 }
 
@@ -73,9 +74,9 @@ func read(options Options) (*snapshot, error) {
 		return nil, &Error{Code: "options", Message: "a policy is read from paths or from an archive"}
 	}
 	if options.Archive != nil {
-		return readArchive(options.Archive)
+		return readArchive(options.Archive, options.MaxBytes)
 	}
-	return readPaths(options.Paths)
+	return readPaths(options.Paths, options.MaxBytes)
 }
 
 // maxValues bounds what builtins keep between evaluations (compiled patterns, mostly): a pattern can come from the input.

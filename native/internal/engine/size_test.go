@@ -21,8 +21,8 @@ func TestF14WhatIsTooLargeIsRefusedBeforeItIsParsed(t *testing.T) {
 		many[fmt.Sprintf("%d.json", i)] = "not JSON"
 	}
 	for name, files := range map[string]map[string]string{
-		"one file":    {"data.json": strings.Repeat("x", maxFileBytes+1)},
-		"all files":   sized(".json", maxTotalBytes+1),
+		"one file":    {"data.json": strings.Repeat("x", defaultBytes+1)},
+		"all files":   sized(".json", defaultBytes+1),
 		"all modules": sized(".rego", maxRegoBytes+1),
 		"many files":  many,
 	} {
@@ -45,7 +45,7 @@ func TestF14WhatIsTooLargeIsRefusedBeforeItIsParsed(t *testing.T) {
 func sized(extension string, bytes int) map[string]string {
 	files := map[string]string{}
 	for bytes > 0 {
-		part := min(bytes, maxFileBytes/4)
+		part := min(bytes, defaultBytes/4)
 		files[fmt.Sprintf("%d%s", len(files), extension)] = strings.Repeat("x", part)
 		bytes -= part
 	}
@@ -53,10 +53,22 @@ func sized(extension string, bytes int) map[string]string {
 }
 
 func TestF14WhatIsJustSmallEnoughIsServed(t *testing.T) {
-	data := `{"pad": "` + strings.Repeat("x", maxFileBytes-11) + `"}`
+	data := `{"pad": "` + strings.Repeat("x", defaultBytes-11) + `"}`
 	policy := open(t, Agent, map[string]string{"policy.rego": decides, "data.json": data})
-	if answer, err := ask(t, policy, "authz/value", `{}`); len(data) != maxFileBytes || answer != "1" {
+	if answer, err := ask(t, policy, "authz/value", `{}`); len(data) != defaultBytes || answer != "1" {
 		t.Fatal(len(data), answer, err)
+	}
+}
+
+func TestF14AnOperatorSetsTheBound(t *testing.T) {
+	files := map[string]string{"policy.rego": decides, "data.json": `{"pad": "` + strings.Repeat("x", 4096) + `"}`}
+	for most, wanted := range map[int64]string{4096: "size", 8192: ""} {
+		if _, err := NewCache().Open(Options{Archive: archive(t, files), Contract: Agent, MaxBytes: most}); code(err) != wanted {
+			t.Fatal(most, err)
+		}
+		if _, err := NewCache().Open(Options{Paths: []string{tree(t, files)}, Contract: Agent, MaxBytes: most}); code(err) != wanted {
+			t.Fatal(most, err)
+		}
 	}
 }
 
@@ -64,7 +76,7 @@ func TestF14WhatIsJustSmallEnoughIsServed(t *testing.T) {
 func TestF14AnArchiveIsJudgedByWhatItUnpacksTo(t *testing.T) {
 	for name, write := range map[string]func(*tar.Writer) error{
 		"folders without end": func(entries *tar.Writer) error {
-			for i := range (maxTotalBytes + tarOverhead) >> 9 {
+			for i := range (defaultBytes + tarOverhead) >> 9 {
 				header := tar.Header{Name: fmt.Sprintf("%d/", i), Typeflag: tar.TypeDir}
 				if err := entries.WriteHeader(&header); err != nil {
 					return err
@@ -85,7 +97,7 @@ func TestF14AnArchiveIsJudgedByWhatItUnpacksTo(t *testing.T) {
 				t.Fatal(err)
 			}
 			_, err := NewCache().Open(Options{Archive: packed.Bytes(), Contract: Agent})
-			if code(err) != "size" || packed.Len() > maxTotalBytes {
+			if code(err) != "size" || packed.Len() > defaultBytes {
 				t.Fatal(packed.Len(), err)
 			}
 		})

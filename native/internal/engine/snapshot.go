@@ -3,6 +3,7 @@ package engine
 import (
 	"archive/tar"
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"crypto/sha256"
 	"encoding/binary"
@@ -23,13 +24,13 @@ import (
 )
 
 // Bounds on what a policy may weigh, checked before anything is parsed. An archive is judged by what it unpacks to.
-// Loaded data takes forty times its bytes of memory, and modules two hundred times: the sums, not the files, are what
-// keeps a candidate from killing the process that serves with the one before (F14).
+// Loaded data takes up to forty times its bytes of memory, and modules two hundred times: the sums, not the files, are
+// what keeps a candidate from killing the process that serves with the one before (F14). An operator may set the bound
+// on all files, which is also that on one; defaultBytes is what a sidecar of two gigabytes survives twice.
 const (
-	maxFiles      = 4096
-	maxFileBytes  = 8 << 20
-	maxTotalBytes = 16 << 20
-	maxRegoBytes  = 4 << 20
+	maxFiles     = 4096
+	defaultBytes = 32 << 20
+	maxRegoBytes = 4 << 20
 	// tarOverhead is what an archive's own headers may take beside its files.
 	tarOverhead = maxFiles << 11
 )
@@ -44,14 +45,17 @@ var policyExtensions = []string{".rego", ".json", ".yaml", ".yml"}
 type snapshot struct {
 	files fstest.MapFS
 	roots []string
+	most  int64
 	total int64
 	rego  int64
 }
 
-func newSnapshot() *snapshot { return &snapshot{files: fstest.MapFS{}} }
+func newSnapshot(most int64) *snapshot {
+	return &snapshot{files: fstest.MapFS{}, most: cmp.Or(most, defaultBytes)}
+}
 
-func readPaths(paths []string) (*snapshot, error) {
-	s := newSnapshot()
+func readPaths(paths []string, most int64) (*snapshot, error) {
+	s := newSnapshot(most)
 	for _, root := range paths {
 		absolute, err := filepath.Abs(root)
 		if err != nil {
@@ -88,7 +92,7 @@ func (s *snapshot) readTree(root string) error {
 		if !status.Mode().IsRegular() || !wanted(file) && file != root {
 			return nil
 		}
-		content, err := readFile(file)
+		content, err := readFile(file, s.most)
 		if err != nil {
 			return err
 		}
@@ -96,18 +100,18 @@ func (s *snapshot) readTree(root string) error {
 	})
 }
 
-func readArchive(archive []byte) (*snapshot, error) {
+func readArchive(archive []byte, most int64) (*snapshot, error) {
 	unzipped, err := gzip.NewReader(bytes.NewReader(archive))
 	if err != nil {
 		return nil, fmt.Errorf("the archive is not gzip: %w", err)
 	}
-	s := newSnapshot()
+	s := newSnapshot(most)
 	s.roots = []string{archiveRoot}
 	// The root must exist even when the archive is empty, so that the bundle reader can say so itself.
 	s.files[archiveRoot] = &fstest.MapFile{Mode: fs.ModeDir | 0o755}
-	limited := &io.LimitedReader{R: unzipped, N: maxTotalBytes + tarOverhead}
+	limited := &io.LimitedReader{R: unzipped, N: s.most + tarOverhead}
 	if err := s.addEntries(tar.NewReader(limited)); limited.N <= 0 {
-		return nil, tooLarge("the archive unpacks to over %d bytes", maxTotalBytes)
+		return nil, tooLarge("the archive unpacks to over %d bytes", s.most)
 	} else if err != nil {
 		return nil, err
 	}
@@ -136,8 +140,8 @@ func (s *snapshot) addEntry(header *tar.Header, content io.Reader) error {
 	if header.Typeflag != tar.TypeReg {
 		return fmt.Errorf("the archive holds something that is not a file: %s", header.Name)
 	}
-	if header.Size > maxFileBytes {
-		return tooLarge("%s is over %d bytes", header.Name, maxFileBytes)
+	if header.Size > s.most {
+		return tooLarge("%s is over %d bytes", header.Name, s.most)
 	}
 	body, err := io.ReadAll(content)
 	if err != nil {
@@ -158,8 +162,8 @@ func (s *snapshot) add(file string, content []byte) error {
 	switch {
 	case len(s.files) >= maxFiles:
 		return tooLarge("the policy is over %d files", maxFiles)
-	case s.total > maxTotalBytes:
-		return tooLarge("the policy is over %d bytes", maxTotalBytes)
+	case s.total > s.most:
+		return tooLarge("the policy is over %d bytes", s.most)
 	case s.rego > maxRegoBytes:
 		return tooLarge("the policy's modules are over %d bytes", maxRegoBytes)
 	}
@@ -199,15 +203,15 @@ func (s *snapshot) isBundle(root string) bool {
 	return found || root == archiveRoot
 }
 
-func readFile(file string) ([]byte, error) {
+func readFile(file string, most int64) ([]byte, error) {
 	opened, err := os.Open(file)
 	if err != nil {
 		return nil, err
 	}
 	defer opened.Close()
-	content, err := io.ReadAll(io.LimitReader(opened, maxFileBytes+1))
-	if err == nil && len(content) > maxFileBytes {
-		err = tooLarge("%s is over %d bytes", file, maxFileBytes)
+	content, err := io.ReadAll(io.LimitReader(opened, most+1))
+	if err == nil && int64(len(content)) > most {
+		err = tooLarge("%s is over %d bytes", file, most)
 	}
 	return content, err
 }

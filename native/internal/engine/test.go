@@ -66,7 +66,7 @@ type TestReport struct {
 
 // Test does what `opa test` does.
 func Test(options TestOptions) (*TestReport, error) {
-	read, err := readPaths(append(slices.Clone(options.Paths), options.Beside...))
+	read, err := readPaths(append(slices.Clone(options.Paths), options.Beside...), 0)
 	if err != nil {
 		return nil, policyError(err)
 	}

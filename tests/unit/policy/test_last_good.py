@@ -16,10 +16,11 @@ from authz.errors import BundleError, ConfigError
 from authz.native import Library
 from authz.policy import agent_contract
 from authz.policy.activation import Activation
+from authz.policy.archive import MAX_BYTES
 from authz.policy.engine import PolicySource
 from authz.policy.last_good import CRASHES, LastGood, source_digest
 from authz.policy.opa_native import NativeEngine
-from authz.policy.sources import MAX_ARCHIVE_BYTES, files_below, read_archive
+from authz.policy.sources import files_below, read_archive
 from authz.wiring import last_good
 
 if TYPE_CHECKING:
@@ -301,8 +302,8 @@ def test_a_copy_that_cannot_be_kept_does_not_keep_the_policy_from_answering(
 def test_f14_an_archive_is_read_no_further_than_it_may_weigh(tmp_path: Path) -> None:
     large = tmp_path / "bundle.tar.gz"
     with large.open("wb") as file:
-        file.truncate(MAX_ARCHIVE_BYTES)
-    assert len(read_archive(large)) == MAX_ARCHIVE_BYTES
+        file.truncate(MAX_BYTES)
+    assert len(read_archive(large)) == MAX_BYTES
     with large.open("wb") as file:
         file.truncate(1 << 40)
     with pytest.raises(BundleError, match="BUNDLE_SIZE"):
@@ -312,7 +313,7 @@ def test_f14_an_archive_is_read_no_further_than_it_may_weigh(tmp_path: Path) -> 
 def test_f14_an_oversize_policy_changes_nothing_and_says_its_code(state: Path, policy: Path) -> None:
     started = activation(state)
     started.begin(source(policy))
-    (policy / "data.json").write_text('{"pad": "%s"}' % ("x" * (17 << 20)))
+    (policy / "data.json").write_text('{"pad": "%s"}' % ("x" * MAX_BYTES))
     with pytest.raises(BundleError) as refused:
         started.activate(source(policy))
     assert refused.value.code == "BUNDLE_SIZE"
