@@ -250,11 +250,43 @@ class BundleTrust(Group):
     """How far a bundle's sequence may be ahead of the last one."""
 
 
+class PublishedBundle(Group):
+    """A bundle that is followed where it is published, instead of files in `paths`."""
+
+    source: str = "control"
+    """`control` is this sidecar's control plane; else a URL of OPA's bundle service or of any server of files (https,
+    or http on loopback), or an absolute `file:///PATH`."""
+    name: str = ""
+    """Its name at the control plane, which is the bundle's id."""
+    tenant: str = ""
+    """The tenant that it belongs to there; empty: the platform's."""
+    token_file: Path | None = None
+    """Bearer token for a URL, read again for each request."""
+    roots: Path | None = None
+    """PEM of who signs the certificate of a URL; None means the web's authorities."""
+    poll_s: Annotated[float, Field(ge=1, le=3600)] = 10.0
+    """How often it is looked at, on average."""
+    wait_s: Annotated[float, Field(ge=0, le=300)] = 60.0
+    """How long a server that can may hold a question until something changes; 0 never."""
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Self:
+        if (self.source == "control") != bool(self.name):
+            message = "a bundle of the control plane has a name, and one of a URL has none"
+            raise ValueError(message)
+        if self.source != "control" and not self.source.startswith(("https://", "http://", "file:///")):
+            message = "the source is not control, a URL or file:///PATH"
+            raise ValueError(message)
+        return self
+
+
 class Policy(Group):
     """Which policy answers, and how."""
 
     paths: tuple[Path, ...] = ()
     """Directories, .rego or data files, or one bundle archive."""
+    bundles: Annotated[tuple[PublishedBundle, ...], Field(max_length=1)] = ()
+    """The published bundle that is the policy, in the place of `paths`; needs `trust` and `state`."""
     contract: Literal["agent", "envoy"] = "agent"
     """`agent` is ours; `envoy` is drop-in for opa-envoy-plugin."""
     entrypoint: str = ""
@@ -432,7 +464,7 @@ class Config(Group):
         Raises:
             ConfigError: no policy; no issuer under contract `agent`; a message limit below a body limit.
         """
-        if not self.policy.paths and not self.policy.opa_url:
+        if not (self.policy.paths or self.policy.bundles or self.policy.opa_url):
             raise ConfigError("no policy is configured", remedy="give --policy PATH, or run `authz init` for one")
         if self.policy.contract == "agent" and not self.issuers and not self.control.url:
             raise ConfigError(
@@ -452,15 +484,29 @@ class Config(Group):
 
     def _verify_trust(self) -> None:
         policy = self.policy
+        if policy.bundles:
+            self._verify_bundles()
         if policy.trust is None:
             return
-        if policy.opa_url or len(policy.paths) != 1 or not policy.has_archive:
+        if not policy.bundles and (policy.opa_url or len(policy.paths) != 1 or not policy.has_archive):
             raise ConfigError("policy.trust is about one bundle archive", remedy="give one .tar.gz in policy.paths")
         if policy.state is None:
             raise ConfigError(
                 "policy.trust needs policy.state: an older bundle would be new again after a restart",
                 remedy="set policy.state (--state) to a folder that outlives the service",
             )
+
+    def _verify_bundles(self) -> None:
+        policy = self.policy
+        if policy.paths or policy.opa_url:
+            raise ConfigError("policy.bundles is the whole policy", remedy="give no paths and no opa_url beside it")
+        if policy.trust is None:
+            raise ConfigError(
+                "policy.bundles needs policy.trust: whoever is on the way could be the policy's author",
+                remedy="pin the keys that sign it",
+            )
+        if any(bundle.source == "control" for bundle in policy.bundles) and not self.control.url:
+            raise ConfigError("policy.bundles names the control plane, and none is configured", remedy="give --control")
 
     def _verify_revocation(self) -> None:
         source = self.revocation.source

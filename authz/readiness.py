@@ -36,6 +36,8 @@ from authz.identity.jwks_source import open_jwks
 from authz.identity.tokens import TokenVerifier, TrustedIssuer
 from authz.native import Library, NativeError
 from authz.native.boundary import ABI_VERSION
+from authz.policy.engine import PolicySource
+from authz.policy.trust import Candidate
 from authz.proxy.programs import TESTED_ENVOY, find_envoy, line_of
 from authz.revocation.follower import Follower
 from authz.wiring import last_good, policy_activation, policy_source
@@ -132,6 +134,9 @@ def _configuration(subject: Subject) -> Iterator[Part]:
 
 def _policy(subject: Subject) -> Iterator[Part]:
     config = subject.config
+    if config.policy.bundles:
+        yield from _published(config)
+        return
     if not config.policy.paths and not config.policy.opa_url:
         return  # the configuration's fault, which is told above
     source, crashes = policy_source(config), last_good(config)
@@ -143,6 +148,19 @@ def _policy(subject: Subject) -> Iterator[Part]:
     active = policy_activation(config, Library.load()).activate(source)
     yield _ok("policy", f"{config.policy.rule} of revision {active.revision.revision} answers")
     yield from (_warning("policy", warning) for warning in active.policy.warnings)
+
+
+def _published(config: Config) -> Iterator[Part]:
+    """What a start without network would serve."""
+    bundle, crashes = config.policy.bundles[0], last_good(config)
+    path = f"{bundle.tenant}/{bundle.name}".lstrip("/") if bundle.name else bundle.source
+    nothing = PolicySource(candidate=Candidate(path=path, archive=b""), contract=config.policy.contract)
+    kept = crashes.recall(nothing) if crashes else None
+    if kept is None:
+        yield _warning("policy", f"no copy of {path} is kept here yet", "it comes with the first start")
+        return
+    active = policy_activation(config, Library.load()).activate(kept)
+    yield _ok("policy", f"{config.policy.rule} of revision {active.revision.revision} is kept here of {path}")
 
 
 def _keys(subject: Subject) -> Iterator[Part]:

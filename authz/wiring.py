@@ -24,6 +24,7 @@ from authz.audit.masking import KEY_BYTES, Masker
 from authz.audit.record import RecordWriter
 from authz.audit.recorder import Recorder
 from authz.budgets.reservations import NoBudgets
+from authz.bundles import fetcher, followed, standing
 from authz.clock import SystemClock, random_id
 from authz.config import Issuer
 from authz.edge import reply
@@ -124,6 +125,9 @@ class Sidecar:
         self._log = self._open_log()
         self.metrics = Metrics(contract=config.policy.contract, revocation=config.revocation.mode)
         self._following = self._follow()
+        self._fetcher = fetcher(config.policy, self.activation, self.membership, self._clock)
+        if self._fetcher is not None:
+            self._fetcher.begin()
         self._masker = Masker(key=_masking_key(config))
         self._spans = self._pipeline()
         self._credentials = UpstreamCredentials(config.routes, self._clock)
@@ -163,6 +167,8 @@ class Sidecar:
             source.start()
         if self._watch is not None:
             self._watch.start()
+        if self._fetcher is not None:
+            self._fetcher.start()
         if self._diagnostics is not None:
             self._diagnostics.start()
         # What is alive now stays alive: policies live in Go, and the collector need not walk the rest again.
@@ -190,9 +196,16 @@ class Sidecar:
     def degraded(self) -> dict[str, str]:
         """What does not work although checks are served, by part: a code each."""
         found = {"policy": refused.code} if (refused := self.activation.last_failure) else {}
+        if self._fetcher is not None and self._fetcher.state.unreachable:
+            found.setdefault("policy", "BUNDLE_FETCH")
         if self._following is not None and (code := self._following.degraded()):
             found["kills"] = code
         return found
+
+    def policy(self) -> dict[str, object]:
+        """Which policy answers, where it comes from, and what was refused."""
+        told = standing(self.activation)
+        return told | {"source": followed(self._fetcher.state, self._clock)} if self._fetcher else told
 
     def stop(self) -> bool:
         """Drain and end: NOT_SERVING first, calls in flight finish, then what they needed goes.
@@ -205,6 +218,8 @@ class Sidecar:
         drained = self._server.drain(self._config.limits.drain_s)
         if self._watch is not None:
             self._watch.stop()
+        if self._fetcher is not None:
+            self._fetcher.stop()
         self._credentials.stop()
         for source in self._keys:
             source.close()
@@ -222,8 +237,10 @@ class Sidecar:
 
     def _policies(self) -> tuple[Activation, Watch | None]:
         policy = self._config.policy
-        source = policy_source(self._config)
         activation = policy_activation(self._config, self._library, last_good(self._config))
+        if policy.bundles:
+            return activation, None  # followed once this is a member of its control plane
+        source = policy_source(self._config)
         activation.begin(source)
         watch = Watch(activation, source, policy.watch_s) if policy.watch_s and source.watched else None
         return activation, watch
@@ -313,7 +330,8 @@ class Sidecar:
         self.metrics.add_source(self._readings)
         if not self._config.listen.diagnostics:
             return None
-        return Diagnostics(self._config.listen.diagnostics, self.metrics.exposition, self.unready, self.degraded)
+        told = (self.unready, self.degraded, self.policy)
+        return Diagnostics(self._config.listen.diagnostics, self.metrics.exposition, *told)
 
     def _readings(self) -> list[Reading]:
         active = self.activation.revision
@@ -394,12 +412,13 @@ def last_good(config: Config) -> LastGood | None:
     Raises:
         ConfigError: the folder lies within the policy, which would load its own copies.
     """
-    if (policy := config.policy).state is None or not policy.paths:
+    if (policy := config.policy).state is None or not (policy.paths or policy.bundles):
         return None
     state, paths = policy.state.resolve(), [path.resolve() for path in policy.paths]
+    published = [part for bundle in policy.bundles for part in (bundle.source, bundle.tenant, bundle.name)]
     if any(state.is_relative_to(path) for path in paths):
         raise ConfigError(f"policy.state lies within the policy: `{state}`", remedy="give a folder beside it")
-    service = "\0".join([policy.contract, policy.rule, *map(str, paths)]).encode()
+    service = "\0".join([policy.contract, policy.rule, *map(str, paths), *published]).encode()
     return LastGood(state / hashlib.sha256(service).hexdigest()[:16])
 
 
@@ -412,8 +431,16 @@ def _engine(config: Config, library: Library) -> Engine:
 
 
 def policy_source(config: Config) -> PolicySource:
-    """The operator's policy, with the policy library beside it under contract `agent`."""
+    """The operator's policy, with the policy library beside it under contract `agent`.
+
+    Raises:
+        BundleError, ConfigError: it cannot be read here.
+    """
     policy = config.policy
+    if policy.bundles:
+        raise ConfigError(
+            "the policy is published elsewhere", remedy="fetch it with `authz bundle pull`, or give paths"
+        )
     if policy.opa_url and not policy.paths:
         return PolicySource(contract=policy.contract)
     if policy.trust is not None:

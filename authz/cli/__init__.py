@@ -43,6 +43,7 @@ COMMANDS: Final = {
     "kill": "Stop an agent, or whatever else is doing harm, everywhere at once.",
     "lift": "End a kill.",
     "kills": "Show what is stopped, by whom and why.",
+    "status": "Say what a running sidecar serves, and what it refused.",
     "doctor": "Say what would keep this installation from serving.",
     "demo": "Run the whole stack and show what is decided.",
     "version": "Print the version, and those of what is inside.",

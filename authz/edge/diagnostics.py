@@ -1,4 +1,4 @@
-"""The diagnostics port: /metrics, /healthz, /readyz, and OPA's /health for probes that know it.
+"""The diagnostics port: /metrics, /healthz, /readyz, /status, and OPA's /health for probes that know it.
 
 Decides nothing. Must never show configuration, tokens, arguments or anything about a single call, and is
 bound to loopback unless told otherwise. Trusts whoever can reach it to read counters.
@@ -32,6 +32,7 @@ class Diagnostics:
         exposition: (accept) -> (content type, text) of the metrics.
         unready: why the service is not ready, by part; empty means ready.
         degraded: what does not work although the service is ready, by part.
+        policy: which policy answers, where it comes from and what was refused; digests and codes.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class Diagnostics:
         exposition: Callable[[str], tuple[str, bytes]],
         unready: Callable[[], Mapping[str, str]],
         degraded: Callable[[], Mapping[str, str]],
+        policy: Callable[[], Mapping[str, object]] = dict,
     ) -> None:
         host, _, port = address.rpartition(":")
 
@@ -49,6 +51,7 @@ class Diagnostics:
                 "/healthz": lambda _: (HTTPStatus.OK, "application/json", b'{"status": "alive"}'),
                 "/readyz": lambda _: _readiness(unready(), degraded()),
                 "/health": lambda _: _readiness(unready(), degraded()),
+                "/status": lambda _: _status(unready(), degraded(), policy()),
             }
 
         self._server = ThreadingHTTPServer((host.strip("[]") or "127.0.0.1", int(port)), Answers)
@@ -69,9 +72,19 @@ class Diagnostics:
 
 def _readiness(unready: Mapping[str, str], degraded: Mapping[str, str]) -> tuple[HTTPStatus, str, bytes]:
     status = HTTPStatus.SERVICE_UNAVAILABLE if unready else HTTPStatus.OK
+    return status, "application/json", orjson.dumps(_words(unready, degraded))
+
+
+def _status(
+    unready: Mapping[str, str], degraded: Mapping[str, str], policy: Mapping[str, object]
+) -> tuple[HTTPStatus, str, bytes]:
+    """For people and their tools, not for probes: it is OK to be told that one is not ready."""
+    return HTTPStatus.OK, "application/json", orjson.dumps(_words(unready, degraded) | {"policy": dict(policy)})
+
+
+def _words(unready: Mapping[str, str], degraded: Mapping[str, str]) -> dict[str, object]:
     word = "not_ready" if unready else "ready"
-    body = orjson.dumps({"status": word, "waiting_for": dict(unready), "degraded": dict(degraded)})
-    return status, "application/json", body
+    return {"status": word, "waiting_for": dict(unready), "degraded": dict(degraded)}
 
 
 class _Answers(BaseHTTPRequestHandler):

@@ -27,7 +27,7 @@ from authz.policy.sources import read_again
 from authz.reasons import POLICY_TIMEOUT, POLICY_UNAVAILABLE, POLICY_UNDEFINED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     from authz.model import Verdict
@@ -129,6 +129,16 @@ class Activation:
         """Why the configured policy is not the one that answers, or will not for long; None when all is well."""
         verified = self._serving.verified if self._serving else None
         return self._failure or (self._admission.standing(verified) if self._admission and verified else None)
+
+    @property
+    def verified(self) -> Verified | None:
+        """What was verified of the bundle that answers; None where no key is pinned, or none answers."""
+        return self._serving.verified if self._serving else None
+
+    @property
+    def quarantined(self) -> Mapping[str, str]:
+        """Digests of bundles that are never tried again, each with its code."""
+        return self._admission.quarantined() if self._admission else {}
 
     @property
     def revision(self) -> Revision:

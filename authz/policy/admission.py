@@ -20,6 +20,7 @@ from authz.policy.signature import read_public_key
 from authz.policy.trust import verify
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from authz.clock import Clock
@@ -101,6 +102,13 @@ class Admission:
         """
         if error.code not in _NOT_ITS_FAULT:
             self._memory.write(self._memory.read().quarantine(admitted.verified.digest, error.code))
+
+    def quarantined(self) -> Mapping[str, str]:
+        """Digests of bundles that are never tried again, each with its code; empty where that cannot be read."""
+        try:
+            return self._memory.read().quarantined
+        except BundleError:
+            return {}
 
     def standing(self, verified: Verified) -> BundleError | None:
         """Why a bundle in service may not serve on, or not for long; None while nothing is against it."""

@@ -135,7 +135,7 @@ class Fetcher:
         except BundleError as error:
             self._say(replace(self._state, unreachable=str(error)))
             self._retries += 1
-            pause_s = min(RETRY_S * 2 ** min(self._retries - 1, 16), poll_s)
+            pause_s = min(RETRY_S * 2.0 ** min(self._retries - 1, 16), poll_s)
             return pause_s / 2 + self._spread(pause_s)
         self._retries = 0
         state = replace(self._state, unreachable="", heard_ns=self._monotonic_ns())
@@ -177,12 +177,10 @@ class Fetcher:
             log.error("the bundle of %s is not taken, what serves goes on: %s", state.path, state.why)
         if state.serving != before.serving:
             log.info("the bundle sha256:%s of %s is in service", state.serving[:12], state.path)
-        if bool(state.unreachable) != bool(before.unreachable):
-            log.warning(
-                "the bundle of %s can%s",
-                state.path,
-                f"not be read: {state.unreachable}" if state.unreachable else " be read again",
-            )
+        if state.unreachable and not before.unreachable:
+            log.warning("the bundle of %s cannot be read: %s", state.path, state.unreachable)
+        if before.unreachable and not state.unreachable:
+            log.info("the bundle of %s can be read again", state.path)
         self._told(state)
 
 

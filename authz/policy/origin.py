@@ -9,12 +9,13 @@ Adapters: `origin_control` (mutual TLS), `origin_http`, `origin_oci`, `origin_fi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from authz.value import value
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from authz.policy.sources import Beside
 
 

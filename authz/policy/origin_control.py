@@ -101,7 +101,10 @@ class ControlOrigin:
 
 
 def _said(error: grpc.RpcError) -> str:
-    return f"{error.code().name} {error.details() or ''}".strip() if isinstance(error, grpc.Call) else "no connection"
+    """What the far end said; never what we sent."""
+    if isinstance(error, grpc.Call):
+        return f"{error.code().name} {error.details() or ''}".strip()
+    return type(error).__name__
 
 
 def _serialized(message: Message) -> bytes:

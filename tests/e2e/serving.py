@@ -95,10 +95,11 @@ def trust(state: Path) -> list[str]:
 
 @contextmanager
 def serving(
-    state: Path, *flags: str, policy: Path = STARTER, environment: dict[str, str] | None = None
+    state: Path, *flags: str, policy: Path | None = STARTER, environment: dict[str, str] | None = None
 ) -> Iterator[Served]:
     """Run `authz serve` until the block ends."""
-    command = [sys.executable, "-m", "authz", "serve", "--policy", str(policy), *trust(state), "--output", "json"]
+    command = [sys.executable, "-m", "authz", "serve", *trust(state), "--output", "json"]
+    command += ["--policy", str(policy)] if policy else []
     command += [
         "--listen",
         "127.0.0.1:0",

@@ -1,0 +1,136 @@
+"""What a sidecar runs to follow its published bundle: where it is read, and whom that is told.
+
+Decides which adapter reads a source, and when the control plane hears of it: at each change, and now and again, so that
+it knows what is in use. A report that does not arrive is made again with the next look. Must never load a client that
+this source does not need. Trusts its membership.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from urllib.parse import unquote, urlsplit
+
+from authz._gen.authz.control.v1 import sidecars_pb2 as pb
+from authz.errors import ConfigError, ProgramError
+from authz.policy.fetching import Fetcher, Pace
+from authz.policy.manifest import written
+from authz.policy.origin_control import ControlOrigin
+from authz.policy.origin_file import FileOrigin
+from authz.policy.origin_http import HttpOrigin
+from authz.policy.registry import Place
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from authz.clock import Clock
+    from authz.config import Policy, PublishedBundle
+    from authz.enrolment.membership import Membership
+    from authz.policy.activation import Activation
+    from authz.policy.fetching import Fetching
+    from authz.policy.origin import Origin
+
+log: Final = logging.getLogger(__name__)
+REPORT_NS: Final = 60 * 10**9
+"""What stands is said again so often."""
+
+
+def fetcher(policy: Policy, activation: Activation, membership: Membership | None, clock: Clock) -> Fetcher | None:
+    """What follows the configured bundle; None where there is none.
+
+    Raises:
+        ConfigError: a source that cannot be used.
+    """
+    if not policy.bundles:
+        return None
+    bundle = policy.bundles[0]
+    reporter = Reporter(bundle, membership, clock) if membership else None
+    return Fetcher(
+        origin(bundle, membership, clock, archive_bytes=policy.bundle_bytes),
+        activation,
+        clock,
+        Pace(poll_s=bundle.poll_s, wait_s=bundle.wait_s),
+        contract=policy.contract,
+        told=reporter.tell if reporter else lambda _: None,
+    )
+
+
+def origin(bundle: PublishedBundle, membership: Membership | None, clock: Clock, *, archive_bytes: int) -> Origin:
+    """What reads a source.
+
+    Raises:
+        ConfigError: the source cannot be used.
+    """
+    if bundle.source == "control":
+        if membership is None:
+            raise ConfigError("this sidecar belongs to no control plane", remedy="give --control")
+        place = Place(tenant=bundle.tenant, name=bundle.name)
+        return ControlOrigin(place, lambda: membership.channel, clock, archive_bytes=archive_bytes)
+    if bundle.source.startswith("file:"):
+        return FileOrigin(Path(unquote(urlsplit(bundle.source).path)), archive_bytes=archive_bytes)
+    return HttpOrigin(
+        bundle.source, clock, token_file=bundle.token_file, roots=bundle.roots, archive_bytes=archive_bytes
+    )
+
+
+def standing(activation: Activation) -> dict[str, object]:
+    """Which policy answers and what was refused, for whoever looks at a running sidecar."""
+    revision, verified, failure = activation.revision, activation.verified, activation.last_failure
+    return {
+        "revision": revision.revision,
+        "bundle_id": revision.bundle_id,
+        "change_id": revision.change_id,
+        "digest": verified.digest if verified else "",
+        "sequence": verified.manifest.sequence if verified else None,
+        "expires_at": written(verified.manifest.expires_ns) if verified else "",
+        "signed_by": ", ".join(verified.signed_by) if verified else "",
+        "failure": str(failure) if failure else "",
+        "quarantined": dict(activation.quarantined),
+    }
+
+
+def followed(fetching: Fetching, clock: Clock) -> dict[str, object]:
+    """How a published bundle is followed."""
+    heard_s = None if fetching.heard_ns is None else round((clock.monotonic_ns() - fetching.heard_ns) / 1e9)
+    return {
+        "path": fetching.path,
+        "sha256": fetching.serving,
+        "refused": fetching.refused,
+        "code": fetching.code,
+        "why": fetching.why,
+        "unreachable": fetching.unreachable,
+        "heard_s_ago": heard_s,
+    }
+
+
+class Reporter:
+    """Tells the control plane what answers here, and what was refused. Used by one thread."""
+
+    def __init__(self, bundle: PublishedBundle, membership: Membership, clock: Clock) -> None:
+        self._tenant = bundle.tenant
+        self._name = bundle.name or bundle.source
+        self._call: Callable[[pb.ReportBundlesRequest], object] = lambda request: membership.control.call(
+            "ReportBundles", request, pb.ReportBundlesResponse
+        )
+        self._monotonic_ns = clock.monotonic_ns
+        self._said: tuple[pb.BundleState, int] | None = None
+
+    def tell(self, fetching: Fetching) -> None:
+        """Say how it stands, unless it was said lately."""
+        state = pb.BundleState(
+            tenant=self._tenant,
+            name=self._name,
+            sha256=fetching.serving,
+            refused=fetching.refused,
+            code=fetching.code,
+        )
+        now_ns = self._monotonic_ns()
+        if self._said and self._said[0] == state and now_ns - self._said[1] < REPORT_NS:
+            return
+        try:
+            self._call(pb.ReportBundlesRequest(bundles=[state]))
+        except ProgramError as error:
+            log.debug("the control plane was not told of the bundle: %s", error)
+        else:
+            self._said = (state, now_ns)
