@@ -83,7 +83,7 @@ def test_f15_a_reload_that_ends_the_service_counts_as_a_crash(tmp_path: Path, po
 def test_f14_an_oversize_policy_leaves_the_active_one_and_shows(tmp_path: Path, policy: Path) -> None:
     with serving(tmp_path, policy=policy) as served:
         assert ready(served)["degraded"] == {}
-        for times in (9, 18):
+        for times in (33, 66):
             (policy / "data.json").write_text(json.dumps({"pad": "x" * (times << 20)}))
             while ready(served)["degraded"] != {"policy": "BUNDLE_SIZE"}:
                 assert served.process.poll() is None
