@@ -7,6 +7,7 @@ this source does not need. Trusts its membership.
 
 from __future__ import annotations
 
+import functools
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -69,9 +70,21 @@ def origin(bundle: PublishedBundle, membership: Membership | None, clock: Clock,
         return ControlOrigin(place, lambda: membership.channel, clock, archive_bytes=archive_bytes)
     if bundle.source.startswith("file:"):
         return FileOrigin(Path(unquote(urlsplit(bundle.source).path)), archive_bytes=archive_bytes)
-    return HttpOrigin(
-        bundle.source, clock, token_file=bundle.token_file, roots=bundle.roots, archive_bytes=archive_bytes
-    )
+    token = functools.partial(read_token, bundle.token_file) if bundle.token_file else None
+    if bundle.source.startswith("oci:"):
+        from authz.policy.oci import OciOrigin  # noqa: PLC0415 - an extra: most never need it
+
+        return OciOrigin(bundle.source, clock, token=token, roots=bundle.roots, archive_bytes=archive_bytes)
+    return HttpOrigin(bundle.source, clock, token=token, roots=bundle.roots, archive_bytes=archive_bytes)
+
+
+def read_token(file: Path) -> str:
+    """A bearer token.
+
+    Raises:
+        OSError, ValueError: it cannot be read.
+    """
+    return file.read_text(encoding="ascii").strip()
 
 
 def standing(activation: Activation) -> dict[str, object]:

@@ -255,13 +255,13 @@ class PublishedBundle(Group):
 
     source: str = "control"
     """`control` is this sidecar's control plane; else a URL of OPA's bundle service or of any server of files (https,
-    or http on loopback), or an absolute `file:///PATH`."""
+    or http on loopback), `oci://HOST/REPOSITORY:TAG` (needs the extra `oci`), or an absolute `file:///PATH`."""
     name: str = ""
     """Its name at the control plane, which is the bundle's id."""
     tenant: str = ""
     """The tenant that it belongs to there; empty: the platform's."""
     token_file: Path | None = None
-    """Bearer token for a URL, read again for each request."""
+    """Bearer token for a URL or a registry, which also takes `USER:PASSWORD`; read again for each request."""
     roots: Path | None = None
     """PEM of who signs the certificate of a URL; None means the web's authorities."""
     poll_s: Annotated[float, Field(ge=1, le=3600)] = 10.0
@@ -274,8 +274,8 @@ class PublishedBundle(Group):
         if (self.source == "control") != bool(self.name):
             message = "a bundle of the control plane has a name, and one of a URL has none"
             raise ValueError(message)
-        if self.source != "control" and not self.source.startswith(("https://", "http://", "file:///")):
-            message = "the source is not control, a URL or file:///PATH"
+        if self.source != "control" and not self.source.startswith(("https://", "http://", "oci://", "file:///")):
+            message = "the source is not control, a URL, oci://… or file:///PATH"
             raise ValueError(message)
         return self
 

@@ -28,7 +28,7 @@ COMMANDS: Final = {
     "policy": "Write policies in YAML and compile them to Rego.",
     "lint": "Find what is wrong in a policy or for Envoy.",
     "test": "Run a policy's tests and decision tables.",
-    "bundle": "Build, sign, verify, inspect and compare policy bundles.",
+    "bundle": "Build, sign, verify, compare and publish policy bundles.",
     "rollout": "Let a candidate policy take the place of another, stage by stage.",
     "rollback": "Have the policy before answer again, everywhere at once.",
     "decide": "Judge one call offline, and say why.",

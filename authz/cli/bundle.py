@@ -1,4 +1,4 @@
-"""`authz bundle`: build, sign, verify, inspect and compare bundles, and sign statements about them."""
+"""`authz bundle`: build, sign, verify, inspect and compare bundles, sign statements about them, and publish them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import typer
 
 from authz.authoring.compiling import hold_current
 from authz.cli import VARIABLES, as_written, group
+from authz.cli.bundle_publishing import history, hold, list_, pull, push, release, retire
 from authz.cli.bundle_signing import (
     ArchiveArgument,
     ScopeOption,
@@ -203,7 +204,7 @@ Examples:
   authz bundle verify starter.tar.gz --key release=release.pub.pem
 """
 
-bundle: Final = group("Build, sign, verify, inspect and compare policy bundles.", EXAMPLES)
+bundle: Final = group("Build, sign, verify, compare and publish policy bundles.", EXAMPLES)
 _EXAMPLES: Final[dict[Callable[..., None], str]] = {
     key: "authz bundle key release",
     build: """
@@ -232,10 +233,25 @@ _EXAMPLES: Final[dict[Callable[..., None], str]] = {
   authz bundle rollback starter-7.tar.gz --supersedes 8 --reason 'denies payroll' --key release.pem --key-id release
 """,
     timestamp: "authz bundle timestamp starter.tar.gz --key time.pem --key-id time --valid-hours 24",
+    push: """
+  authz bundle push starter.tar.gz --tenant acme --reason 'release 7'
+
+  authz bundle push starter.tar.gz --to https://mirror.example/acme/starter.tar.gz --token-file token
+""",
+    pull: """
+  authz bundle pull starter.tar.gz --name starter --tenant acme
+
+  authz bundle pull starter.tar.gz --from https://mirror.example/acme/starter.tar.gz
+""",
+    list_: "authz bundle list --tenant acme",
+    history: "authz bundle history starter --tenant acme",
+    hold: "authz bundle hold starter 5f0c…9a --tenant acme --reason 'case 12'",
+    release: "authz bundle release starter 5f0c…9a --tenant acme --reason 'case 12 is closed'",
+    retire: "authz bundle retire starter 5f0c…9a --tenant acme --reason 'it denies payroll'",
 }
 for _command, _examples in _EXAMPLES.items():
     bundle.command(
-        _command.__name__,
+        _command.__name__.rstrip("_"),
         epilog=as_written(f"Examples:\n\n  {_examples.strip()}"),
         context_settings=VARIABLES,
     )(_command)

@@ -11,7 +11,6 @@ On a thread of its own; nothing here is on the path of a decision.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import random
 import threading
@@ -115,7 +114,7 @@ class Fetcher:
             return
         if kept is not None and kept.candidate is not None:
             self._candidate, self._tag = kept.candidate, self._origin.tag(kept.candidate.archive)
-            self._state = replace(self._state, serving=_sha256(kept.candidate))
+            self._state = replace(self._state, serving=kept.candidate.sha256)
 
     def start(self) -> None:
         """Follow, on a thread of its own."""
@@ -162,10 +161,10 @@ class Fetcher:
         try:
             self._activation.activate(self._source())
         except BundleError as error:
-            return replace(state, refused=_sha256(candidate), code=error.code, why=_why(error))
+            return replace(state, refused=candidate.sha256, code=error.code, why=_why(error))
         except UnavailableError as error:
-            return replace(state, refused=_sha256(candidate), code=ENGINE_FAILED, why=str(error))
-        return replace(state, serving=_sha256(candidate), refused="", code="", why="")
+            return replace(state, refused=candidate.sha256, code=ENGINE_FAILED, why=str(error))
+        return replace(state, serving=candidate.sha256, refused="", code="", why="")
 
     def _source(self) -> PolicySource:
         return PolicySource(archive=self._candidate.archive, candidate=self._candidate, contract=self._contract)
@@ -197,7 +196,3 @@ def _candidate(path: str, offer: Offer, known: Candidate) -> Candidate:
 
 def _why(error: BundleError) -> str:
     return "; ".join([str(error), *map(str, error.problems)])
-
-
-def _sha256(candidate: Candidate) -> str:
-    return hashlib.sha256(candidate.archive).hexdigest()

@@ -19,7 +19,7 @@ from authz.policy.origin import Offer
 from authz.policy.sources import KINDS, MAX_STATEMENT_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from authz.clock import Clock
@@ -42,7 +42,7 @@ class HttpOrigin:
     """One URL.
 
     Args:
-        token_file: holds a bearer token, read again for each request; None sends none.
+        token: gives a bearer token, asked for each request; None sends none. An OSError or ValueError of it is told.
         roots: PEM of who signs the server's certificate; None means the web's authorities.
         archive_bytes: the largest archive.
 
@@ -55,14 +55,14 @@ class HttpOrigin:
         url: str,
         clock: Clock,
         *,
-        token_file: Path | None = None,
+        token: Callable[[], str] | None = None,
         roots: Path | None = None,
         archive_bytes: int,
         fetch_s: float = FETCH_S,
     ) -> None:
         self.path: Final = checked(url)
         self._monotonic_ns = clock.monotonic_ns
-        self._token_file = token_file
+        self._token = token
         self._archive_bytes = archive_bytes
         self._fetch_s = fetch_s
         self._pool = urllib3.PoolManager(num_pools=1, maxsize=1, ca_certs=str(roots) if roots else None)
@@ -135,13 +135,12 @@ class HttpOrigin:
         return bytes(content)
 
     def _authorization(self) -> dict[str, str]:
-        if self._token_file is None:
+        if self._token is None:
             return {}
         try:
-            token = self._token_file.read_text(encoding="ascii").strip()
+            return {"authorization": f"Bearer {self._token()}"}
         except (OSError, ValueError):
-            raise _failed(f"{self._token_file} cannot be read") from None
-        return {"authorization": f"Bearer {token}"}
+            raise _failed("its token cannot be read") from None
 
 
 def checked(url: str) -> str:

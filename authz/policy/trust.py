@@ -28,6 +28,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from itertools import filterfalse
 from typing import TYPE_CHECKING, Final
 
@@ -93,6 +94,11 @@ class Candidate:
     cosignatures: bytes | None = None
     rollback: bytes | None = None
     timestamp: bytes | None = None
+
+    @property
+    def sha256(self) -> str:
+        """Of the archive, in hex: what it is stored and reported by."""
+        return sha256(self.archive).hexdigest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
+from authz.bundles import read_token
 from authz.clock import SystemClock
 from authz.errors import BundleError, ConfigError
 from authz.policy.origin_file import FileOrigin
@@ -173,7 +174,7 @@ def test_a_token_is_read_again_for_each_request_and_never_shown(shelf: Shelf, tm
     shelf.answers["/acme/payments"] = sends(ARCHIVE)
     token = tmp_path / "token"
     token.write_text("first\n")
-    reader = origin(shelf, token_file=token)
+    reader = origin(shelf, token=lambda: read_token(token))
     reader.read("")
     token.write_text("second\n")
     reader.read("")
