@@ -241,7 +241,7 @@ _EXAMPLES: Final[dict[Callable[..., None], str]] = {
     pull: """
   authz bundle pull starter.tar.gz --name starter --tenant acme
 
-  authz bundle pull starter.tar.gz --from https://mirror.example/acme/starter.tar.gz
+  authz bundle pull starter.tar.gz --source https://mirror.example/acme/starter.tar.gz
 """,
     list_: "authz bundle list --tenant acme",
     history: "authz bundle history starter --tenant acme",

@@ -86,9 +86,7 @@ def pull(
     name: Annotated[str, typer.Option(help="The bundle's id, at the control plane.")] = "",
     tenant: TenantOption = "",
     platform: PlatformOption = False,
-    source: Annotated[
-        str, typer.Option("--from", help="Instead of the control plane: https://…, oci://… or file:///PATH.")
-    ] = "",
+    source: Annotated[str, typer.Option(help="Instead of the control plane: https://…, oci://… or file:///PATH.")] = "",
     token_file: TokenFileOption = None,
     control: ControlOption = None,
     state: StateOption = None,
@@ -96,7 +94,7 @@ def pull(
 ) -> None:
     """Fetch the newest archive and what lies beside it. Nothing is verified: `authz bundle verify` does that."""
     if bool(name) == bool(source):
-        raise ConfigError("what to pull is not said", remedy="give --name with --tenant or --platform, or --from")
+        raise ConfigError("what to pull is not said", remedy="give --name with --tenant or --platform, or --source")
     if source:
         found = _origin(source, token_file)
     else:

@@ -102,9 +102,9 @@ def test_a_folder_is_a_place_to_publish(archive: Path, tmp_path: Path, run: Run)
     target = f"file://{tmp_path}/mirror/payments.tar.gz"
     assert run("bundle", "push", archive, "--to", target).code == 0
     copy = tmp_path / "copy.tar.gz"
-    assert run("bundle", "pull", copy, "--from", target, "--output", "json").document()["beside"] == ["sig"]
+    assert run("bundle", "pull", copy, "--source", target, "--output", "json").document()["beside"] == ["sig"]
     assert copy.read_bytes() == archive.read_bytes()
-    assert run("bundle", "pull", copy, "--from", f"file://{tmp_path}/nowhere.tar.gz").code == 3
+    assert run("bundle", "pull", copy, "--source", f"file://{tmp_path}/nowhere.tar.gz").code == 3
     assert run("bundle", "push", archive, "--to", f"file://{tmp_path}/nowhere/payments.tar.gz").code == 3
 
 
@@ -142,7 +142,7 @@ def test_a_server_of_files_is_a_place_to_publish(archive: Path, tmp_path: Path, 
         # Whoever finds the archive finds what lies beside it too.
         assert order[-1] == "/acme/payments.tar.gz"
         copy = tmp_path / "copy.tar.gz"
-        assert run("bundle", "pull", copy, "--from", target, "--output", "json").document()["beside"] == ["sig"]
+        assert run("bundle", "pull", copy, "--source", target, "--output", "json").document()["beside"] == ["sig"]
         assert copy.read_bytes() == archive.read_bytes()
     finally:
         server.shutdown()
