@@ -37,10 +37,10 @@ COMMANDS: Final = {
     "serve": "Run the decision service beside an Envoy.",
     "control": "Run the control plane.",
     "sidecars": "Invite, list and remove the sidecars of the control plane.",
-    "agents": "Register agents, change, pause and retire them, and read their passports.",
+    "agents": "Register, change, pause and retire agents; read their passports.",
     "keys": "List and rotate the keys that access tokens are signed with.",
     "operators": "Say who may operate the control plane, and read what was done.",
-    "kill": "Stop an agent, or whatever else is doing harm, everywhere at once.",
+    "kill": "Stop an agent, or whatever else does harm, everywhere at once.",
     "lift": "End a kill.",
     "kills": "Show what is stopped, by whom and why.",
     "status": "Say what a running sidecar serves, and what it refused.",
@@ -91,12 +91,27 @@ def load(name: str) -> Any:  # noqa: ANN401 - typer has no public type for what 
     return typer.main.get_command(single)
 
 
-def group(summary: str, examples: str) -> typer.Typer:
-    """A command with commands inside; each of them is declared with `context_settings=VARIABLES`."""
+class _Listing(TyperGroup):
+    """Commands of which `list` is meant where none is named."""
+
+    def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
+        is_named = args and (args[0] == "--help" or not args[0].startswith("-"))
+        return super().parse_args(ctx, args if is_named else ["list", *args])
+
+
+def group(summary: str, examples: str, *, lists: bool = False) -> typer.Typer:
+    """A command with commands inside; each of them is declared with `context_settings=VARIABLES`.
+
+    Args:
+        summary: one sentence.
+        examples: for the end of its help page.
+        lists: whether `list` is meant where no command is named.
+    """
     return typer.Typer(
+        cls=_Listing if lists else TyperGroup,
         help=summary,
         epilog=as_written(examples),
-        no_args_is_help=True,
+        no_args_is_help=not lists,
         add_completion=False,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,

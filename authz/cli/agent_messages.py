@@ -5,6 +5,8 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
+import typer
+
 from authz._gen.authz.control.v1 import agents_pb2 as pb
 from authz.cli.messages import instant
 from authz.cli.output import line, pairs
@@ -81,15 +83,11 @@ def print_agent(agent: pb.Agent) -> None:
 
 
 def print_passport(passport: pb.Passport) -> None:
-    """Everything that is known of an agent."""
+    """Everything that is known of an agent; first, whether it is stopped."""
+    if passport.kills:
+        line(typer.style(f"STOPPED by {', '.join(passport.kills)}: see `authz kills show ID`", fg="red"))
     print_agent(passport.agent)
-    pairs(
-        {
-            "live tokens": passport.live_tokens,
-            "kills": " ".join(passport.kills),
-            "children": " ".join(passport.children),
-        }
-    )
+    pairs({"live tokens": passport.live_tokens, "children": " ".join(passport.children)})
     for version in passport.versions:
         changed = ", ".join(version.changed) or "registered"
         line(f"version {version.version}  {instant(version.at)}  {version.by}  {changed}  {version.reason}".rstrip())

@@ -41,7 +41,7 @@ Examples:
 
 PAGE: Final = 500
 
-agents: Final = group("Register agents, change, pause and retire them, and read their passports.", EXAMPLES)
+agents: Final = group("Register, change, pause and retire agents; read their passports.", EXAMPLES)
 
 AgentArgument = Annotated[str, typer.Argument(metavar="ID", help="The agent's id.")]
 TenantOption = Annotated[str, typer.Option(envvar="AUTHZ_TENANT", help="Tenant.")]
@@ -78,7 +78,7 @@ def add(
     state: StateOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Register an agent, with a key pair that is made here or with what it has already."""
+    """Register an agent. Its key pair is made here, or it has one already."""
     client = connect(control, state)
     wanted = pb.Agent(tenant=tenant, id=agent, owner=owner, purpose=purpose, parents=parent or ())
     if autonomy:
@@ -117,6 +117,8 @@ def list_(
         return
     for each in found:
         print_row(each)
+    if not found:
+        line(f"no agent of {tenant} is registered")
 
 
 @agents.command("show", context_settings=VARIABLES)
@@ -127,7 +129,7 @@ def show(
     state: StateOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Print the agent passport: what it is, may and was, who changed it, what stops it, whom it spawned."""
+    """Print the agent passport. What it is, may and was, who changed it, what stops it, whom it spawned."""
     request = pb.ReadPassportRequest(tenant=tenant, id=agent)
     passport = connect(control, state).call("Agents/ReadPassport", request, pb.Passport)
     document(as_json(passport)) if output is Output.JSON else print_passport(passport)
@@ -142,7 +144,7 @@ def pause(
     state: StateOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Refuse its calls, and those of all that it spawned, from the next one on."""
+    """Refuse its next calls, and those of all that it spawned."""
     _move(agent, tenant, pb.LIFECYCLE_PAUSED, reason, control, state, output)
 
 
@@ -168,7 +170,7 @@ def retire(
     state: StateOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """End an agent for good: its credentials and tokens die, and its id is never given again."""
+    """End an agent for good. Its credentials and tokens die, and its id is never given again."""
     _move(agent, tenant, pb.LIFECYCLE_RETIRED, reason, control, state, output)
 
 
@@ -186,7 +188,7 @@ def rotate(
     state: StateOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Revoke its credentials with every token that they got, at once, and give it a new one."""
+    """Give it a new credential. The old ones are dead at once, with every token that they got."""
     client = connect(control, state)
     request = pb.RotateCredentialRequest(tenant=tenant, id=agent, revoke=revoke or (), reason=reason)
     if credential := _credential(key, algorithm, public_key, certificate):

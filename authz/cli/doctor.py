@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from authz.cli import load
 from authz.cli.output import Output, OutputOption, document, line, state
 from authz.cli.serve import configuration
+from authz.cli.state import state_folder
 from authz.clock import SystemClock
 from authz.errors import ConfigError
 from authz.identity.development_issuer import AUDIENCE, ISSUER, JWKS_FILE
@@ -26,12 +27,17 @@ if TYPE_CHECKING:
 EXAMPLES = """
 Examples:
 
+  authz doctor
+
   authz doctor --config authz.yaml
 
   authz doctor --state ~/.local/state/authz
 
   authz token --agent a --tenant acme | authz doctor --config authz.yaml --token-file -
 """
+CONFIGURATION: Final = "authz.yaml"
+POLICIES: Final = ("config", "policy", "opa_config", "opa_url")
+"""Flags of which one at least says what would be served; with none, it is the `authz up` of this user."""
 CONTEXT = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 
@@ -47,6 +53,8 @@ def doctor(
 ) -> None:
     """Look at every part that serving needs, without serving. Takes the flags of `authz serve` besides these.
 
+    Without any, it looks at the `authz up` of this user.
+
     Exit 1 when a part would keep it from serving, 3 when one is unavailable; warnings are only shown.
     """
     logging.disable(logging.WARNING)  # each part says it in its place
@@ -60,15 +68,17 @@ def doctor(
 
 
 def _configuration(ctx: typer.Context, folder: Path | None) -> Config:
-    """What `authz serve` would make of the flags; with a state folder, of what `authz up` wrote or trusts there."""
+    """What `authz serve` would make of the flags and of what `authz up` wrote or trusts in its folder."""
     flags = load("serve").make_context("doctor", list(ctx.args), parent=ctx.parent).params
+    if folder is None and not any(flags[flag] for flag in POLICIES) and (state_folder(None) / CONFIGURATION).exists():
+        folder = state_folder(None)
     ours = {} if folder is None else _ours(folder)
     return configuration(flags | {flag: value for flag, value in ours.items() if not flags[flag]})
 
 
 def _ours(folder: Path) -> dict[str, Path | str]:
     """The flags that a state folder stands for: the file of its first sidecar, else the development issuer's."""
-    if (written := folder / "authz.yaml").exists():
+    if (written := folder / CONFIGURATION).exists():
         return {"config": written}
     trusted = {"issuer": ISSUER, "audience": AUDIENCE, "jwks": str(folder / JWKS_FILE)}
     return {"audit_dir": folder / "records", "state": folder, **trusted}

@@ -35,7 +35,7 @@ keys: Final = group("List and rotate the keys that access tokens are signed with
 
 @keys.command("list", context_settings=VARIABLES)
 def list_(control: ControlOption = None, state: StateOption = None, output: OutputOption = Output.TABLE) -> None:
-    """List the keys: which signs, which is next, which are published until their last token is dead."""
+    """List the keys. One signs, one is next, others are published until their last token is dead."""
     _print(connect(control, state).call("Keys/ListKeys", pb.ListKeysRequest(), pb.ListKeysResponse), output)
 
 
@@ -49,7 +49,7 @@ def rotate(
     state: StateOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Begin to sign with the next key, as soon as every verifier knows it; in an emergency at once."""
+    """Begin to sign with the next key. That begins once every verifier knows it, in an emergency at once."""
     request = pb.RotateKeysRequest(emergency=emergency, reason=reason)
     _print(connect(control, state).call("Keys/RotateKeys", request, pb.ListKeysResponse), output)
 

@@ -1,19 +1,23 @@
-"""`authz kill`: stop an agent, or whatever else is doing harm, everywhere at once."""
+"""`authz kill`: stop an agent, or whatever else does harm, everywhere at once."""
 
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from authz._gen.authz.control.v1 import agents_pb2
 from authz._gen.authz.control.v1 import kills_pb2 as pb
-from authz.cli.control_client import ControlOption, connect
+from authz.cli.control_client import ControlOption, RefusedCallError, connect
 from authz.cli.duration import span
 from authz.cli.kill_receipts import ANY_TENANT, in_its_tenant, kind_name, present, waited
 from authz.cli.output import Output, OutputOption
 from authz.cli.state import StateOption
-from authz.errors import ConfigError
+from authz.errors import AuthzError, ConfigError
+
+if TYPE_CHECKING:
+    from authz.cli.control_client import ControlClient
 
 EXAMPLES = """
 Examples:
@@ -54,6 +58,7 @@ class What(StrEnum):
 
 WaitOption = Annotated[str, typer.Option(help="How long to wait for the sidecars to confirm it; 0s for not at all.")]
 _WHOLE: Final = (What.TENANT, What.GLOBAL)
+_OF_AGENTS: Final = (pb.SCOPE_KIND_AGENT, pb.SCOPE_KIND_SUBTREE, pb.SCOPE_KIND_MEMORY_WRITES)
 
 
 def kill(
@@ -76,7 +81,7 @@ def kill(
     state: StateOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Stop an agent, or whatever else is doing harm, everywhere at once.
+    """Stop an agent, or whatever else does harm, everywhere at once.
 
     A whole tenant and everything are stopped by two people: the second one confirms within ten minutes.
 
@@ -95,7 +100,24 @@ def kill(
         if expires is not None:
             request.expires_in.FromTimedelta(span(expires))
         receipt = client.call("Kills/CreateKill", request, pb.KillReceipt, wait_s=span(wait).total_seconds())
-    present(receipt, output, is_awaited=bool(span(wait)))
+    present(receipt, output, is_awaited=bool(span(wait)), note=_stranger(client, receipt.kill.scope))
+
+
+def _stranger(client: ControlClient, scope: pb.Scope) -> str:
+    """What to say where no agent of that name is registered: a kill of a misspelt name looks done, and stops nobody."""
+    if scope.kind not in _OF_AGENTS:
+        return ""
+    try:
+        client.call(
+            "Agents/ReadAgent", agents_pb2.ReadAgentRequest(tenant=scope.tenant, id=scope.value), agents_pb2.Agent
+        )
+    except RefusedCallError as error:
+        if error.code == "not_found":
+            who = f"no agent `{scope.value}` is registered in {scope.tenant}"
+            return f"{who}: look at the name, unless an issuer of your own knows it"
+    except AuthzError:
+        pass  # the kill is in force all the same
+    return ""
 
 
 def _tenant(what: What, tenant: str) -> str:

@@ -78,14 +78,16 @@ def in_its_tenant(
     raise refusal
 
 
-def present(receipt: pb.KillReceipt, output: Output, *, is_awaited: bool) -> None:
-    """Print what became of a kill or a lift, and end with the exit code that says it."""
+def present(receipt: pb.KillReceipt, output: Output, *, is_awaited: bool, note: str = "") -> None:
+    """Print what became of a kill or a lift, with a note on stderr, and end with the exit code that says it."""
     if output is Output.JSON:
         document(_shape(receipt))
     else:
         _print(receipt)
     if receipt.redis in _BAD:
         typer.echo(f"authz: redis {receipt.redis}: sidecars hear of this by their direct pull, within 2 s", err=True)
+    if note:
+        typer.echo(f"authz: {note}", err=True)
     if receipt.kill.state in _AWAITING:
         raise typer.Exit(NOT_IN_FORCE)
     if receipt.unreached and is_awaited:

@@ -18,7 +18,7 @@ from authz.cli.state import StateOption
 EXAMPLES = """
 Examples:
 
-  authz kills list
+  authz kills
 
   authz kills list --tenant acme --all --output json
 
@@ -27,7 +27,7 @@ Examples:
   authz kills watch --tenant acme
 """
 
-kills: Final = group("Show what is stopped, by whom and why.", EXAMPLES)
+kills: Final = group("Show what is stopped, by whom and why.", EXAMPLES, lists=True)
 TenantOption = Annotated[str, typer.Option(help="One tenant; default: all that you may see.")]
 _WIDTH: Final = 21
 PAGE: Final = 500
@@ -90,7 +90,7 @@ def watch(
     state: StateOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Print each kill and each lift from now on, until interrupted; JSON lines with --output json."""
+    """Print each kill and each lift from now on. Ends when interrupted; JSON lines with --output json."""
     client = connect(control, state)
     of, *others = tenants(client, tenant)
     if others:

@@ -125,7 +125,7 @@ def actions(
         return
     for each in answer.actions:
         words = (instant(each.at), each.operator or "-", each.method, each.tenant or "-", each.outcome, each.subject)
-        line("  ".join(words))
+        line("  ".join(filter(None, (*words, each.reason))))
 
 
 def _grant(text: str) -> pb.Grant:

@@ -40,7 +40,7 @@ def invite(
     state: StateOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Print an enrolment token, good once: `authz serve --control URL --enrol TOKEN --state DIR` uses it."""
+    """Print an enrolment token, good once. `authz serve --control URL --enrol TOKEN --state DIR` uses it."""
     if bool(tenant) == every_tenant:
         raise ConfigError("a sidecar is for certain tenants, or for all", remedy="give --tenant, or --every-tenant")
     request = pb.InviteSidecarRequest(tenants=tenant or (), name=name)
@@ -76,7 +76,7 @@ def remove(
     state: StateOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Refuse a sidecar from now on: its certificate, and its account at Redis."""
+    """Refuse a sidecar from now on. Its account at Redis is gone too."""
     request = pb.RemoveSidecarRequest(id=sidecar, reason=reason)
     removed = connect(control, state).call("Sidecars/RemoveSidecar", request, pb.Sidecar)
     document(as_json(removed)) if output is Output.JSON else line(f"{removed.id} is refused from now on")

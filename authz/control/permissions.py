@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from authz._gen.authz.control.v1.agents_pb2 import LIFECYCLE_RETIRED
 from authz.control.callers import Kind, Permission
+from authz.control.kill_messages import scope_of
+from authz.errors import InvalidRequestError
 from authz.model import PLATFORM
 
 if TYPE_CHECKING:
@@ -62,6 +64,10 @@ def _nothing(_: object) -> str:
     return ""
 
 
+def _named(path: str) -> Read:
+    return _field(path) if path else _nothing
+
+
 def _anywhere(_: object) -> tuple[str, ...]:
     return ()
 
@@ -85,12 +91,20 @@ def _in_each(path: str, inner: str = "") -> Tenants:
     return read
 
 
-def _action(permission: Permission | Callable[[Any], Permission], tenants: Tenants, subject: str = "") -> Rule:
+def _scope(request: Any) -> str:  # noqa: ANN401
+    """What a kill is of, a token by its digest; nothing where that is no scope, which the service refuses."""
+    try:
+        return str(scope_of(request.scope))
+    except InvalidRequestError:
+        return ""
+
+
+def _action(permission: Permission | Callable[[Any], Permission], tenants: Tenants, subject: str | Read = "") -> Rule:
     return Rule(
         audience=Kind.OPERATOR,
         permission=permission,
         tenants=tenants,
-        subject=_field(subject) if subject else _nothing,
+        subject=_named(subject) if isinstance(subject, str) else subject,
         is_recorded=True,
     )
 
@@ -100,7 +114,7 @@ def _reading(tenants: Tenants, subject: str = "", permission: Permission = Permi
         audience=Kind.OPERATOR,
         permission=permission,
         tenants=tenants,
-        subject=_field(subject) if subject else _nothing,
+        subject=_named(subject),
         is_recorded=False,
     )
 
@@ -136,7 +150,7 @@ METHODS: Final[Mapping[str, Rule]] = {
     "Bundles/RetireRevision": _action(Permission.POLICY, _in("tenant"), "name"),
     "Keys/ListKeys": _reading(_anywhere),
     "Keys/RotateKeys": _action(Permission.ROTATE, _platform),
-    "Kills/CreateKill": _action(Permission.KILL, _in("scope.tenant")),
+    "Kills/CreateKill": _action(Permission.KILL, _in("scope.tenant"), _scope),
     "Kills/ConfirmKill": _action(Permission.SIGN, _in("tenant"), "id"),
     "Kills/LiftKill": _action(Permission.KILL, _in("tenant"), "id"),
     "Kills/ReadKill": _reading(_in("tenant"), "id"),

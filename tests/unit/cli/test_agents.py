@@ -136,6 +136,19 @@ def test_a_private_key_is_not_sent_for_a_public_one(operator: Operator) -> None:
     assert operator.authz(*words, "--public-key", private, "--key", operator.folder / "x.pem").code == 2
 
 
+def test_a_passport_says_first_that_the_agent_is_stopped(operator: Operator) -> None:
+    operator.add("stopped")
+    shown = operator.authz("agents", "show", "stopped", "--tenant", "acme").out
+    assert shown.startswith("agent ")
+    made = operator.done("kill", "agent", "stopped", "--tenant", "acme", "--reason", "it must stop")["id"]
+    shown = operator.authz("agents", "show", "stopped", "--tenant", "acme").out
+    assert shown.startswith(f"STOPPED by {made}")
+
+
+def test_a_tenant_without_agents_says_so(operator: Operator) -> None:
+    assert operator.authz("agents", "list", "--tenant", "nobodys").out == "no agent of nobodys is registered\n"
+
+
 def test_a_passport_says_everything_and_can_be_exported(operator: Operator) -> None:
     key = operator.add("shown", "--purpose", "shows", "--scope", "read", "--reason", "ticket 7")
     operator.token("shown", "--key", key)

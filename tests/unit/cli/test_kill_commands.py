@@ -13,6 +13,7 @@ import pytest
 from authz._gen.authz.control.v1 import operators_pb2
 from authz._gen.authz.control.v1 import sidecars_pb2 as pb
 from authz.cli.control_client import CREDENTIAL
+from authz.encoding import token_digest
 from authz.revocation import publication_sql
 from authz.revocation.publication_sql import PublicationState
 from tests.control_planes import control_plane
@@ -210,6 +211,36 @@ def test_a_tool_of_every_tenant_is_killed_in_as_many_words(authz: Callable[..., 
     ran = authz("kill", "tool", "payments/transfer", "--tenant", "*", "--reason", REASON, "--wait", "0s")
     assert ran.code == 0
     assert "tool payments/transfer of every tenant" in ran.out
+
+
+@pytest.mark.parametrize("what", ["agent", "subtree", "memory-writes"])
+def test_a_name_that_nobody_has_is_said_beside_the_receipt(authz: Callable[..., Ran], tenant: str, what: str) -> None:
+    for kind, name in (("agent", "Billing"), ("agents", "billing")):
+        if kind == "agents":
+            assert authz("agents", "add", name, "--tenant", tenant, "--owner", "ana").code == 0
+        ran = authz("kill", what, name, "--tenant", tenant, "--reason", REASON)
+        assert (ran.code, ran.out.startswith("KILLED")) == (0, True)
+        assert (f"no agent `{name}` is registered in {tenant}" in ran.err) is (name == "Billing")
+
+
+def test_a_record_says_what_a_kill_is_of_and_never_the_jti(authz: Callable[..., Ran], tenant: str) -> None:
+    authz("kill", "tool", "bank/pay", "--tenant", tenant, "--reason", REASON)
+    authz("kill", "token", "jti-7", "--tenant", tenant, "--reason", REASON)
+    said = authz("operators", "actions", "--tenant", tenant).out.splitlines()
+    assert [line.partition("  done  ")[2] for line in said] == [
+        f"token {token_digest('jti-7')}  {REASON}",
+        f"tool bank/pay  {REASON}",
+    ]
+
+
+def test_kills_alone_lists_what_stands(run: Run, authz: Callable[..., Ran], tenant: str) -> None:
+    made = killed(authz, tenant)["id"]
+    listed = authz("kills", "list", "--tenant", tenant).out
+    assert made in listed
+    assert authz("kills", "--tenant", tenant).out == listed
+    assert made in authz("kills").out
+    assert "watch" in run("kills", "--help").out
+    assert authz("kills", "lst").code == 2
 
 
 def test_the_list_shows_what_stands_and_all_shows_the_rest(authz: Callable[..., Ran], tenant: str) -> None:

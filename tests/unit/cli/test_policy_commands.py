@@ -278,6 +278,17 @@ def test_doctor_reads_what_authz_up_wrote_and_flags_stand_above_it(run: Run, tmp
     assert run("doctor", "--state", tmp_path / "state", "--policy", tmp_path / "nowhere").code == 1
 
 
+def test_doctor_without_flags_looks_at_the_users_authz_up(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    assert "no policy is configured" in run("doctor").out
+    (tmp_path / "authz").mkdir()
+    (tmp_path / "authz" / "authz.yaml").write_text(f"policy: {{paths: ['{tmp_path}/nowhere']}}\n")
+    assert f"no policy at `{tmp_path}/nowhere`" in run("doctor").out
+    assert "nowhere" not in run("doctor", "--policy", STARTER).out
+
+
 def test_doctor_tries_a_token_and_never_shows_it(run: Run, tmp_path: Path, token: str) -> None:
     (tmp_path / "token").write_text(f"{token}\n")
     told = doctor(run, tmp_path, "--policy", STARTER, "--token-file", tmp_path / "token")
