@@ -6,7 +6,7 @@ Decides, in this order, each refusing:
 2. the caller is who the method is for;
 3. the request is well-formed;
 4. the caller has the permission in every tenant that the request names;
-5. there is room: operators' calls and streams are bounded, so that sidecars' reports never wait for them;
+5. there is room: operators' calls and streams are bounded, so that sidecars' reports and snapshots never wait for them;
 6. an action is on record before it is carried out;
 
 then the service's method runs, and the outcome is recorded. Whatever a service raises that is not a refusal is
@@ -66,7 +66,9 @@ FILES: Final = tuple(module.DESCRIPTOR for module in _MODULES)
 CALLS: Final = 32
 """Operators' calls under way."""
 STREAMS: Final = 32
-"""Streams under way, of everybody."""
+"""Streams under way of operators, and as many of sidecars: who watches keeps no sidecar from its snapshot."""
+ROOM: Final = CALLS + 2 * STREAMS + 16
+"""Threads that a listener needs so that what is answered at once waits for none of these."""
 RECHECK_NS: Final = 5_000_000_000
 """A stream's caller is authenticated again when so much time has passed."""
 UNKNOWN: Final = "unknown"
@@ -129,7 +131,7 @@ class Dispatcher:
         self._observe = observe
         self._methods: dict[str, _Method] = {}
         self._calls = threading.BoundedSemaphore(CALLS)
-        self._streams = threading.BoundedSemaphore(STREAMS)
+        self._streams = {kind: threading.BoundedSemaphore(STREAMS) for kind in Kind}
         self._under_way: set[threading.Event] = set()
 
     def add(self, name: str, service: object) -> None:
@@ -186,7 +188,7 @@ class Dispatcher:
         with self._recorded(asked) as row:
             method = self._known(asked, is_streaming=True)
             caller, request = self._admitted(asked, method, row)
-            with self._room(self._streams):
+            with self._room(self._streams[caller.kind]):
                 self._begin(method, row)
                 checked_ns = self._monotonic_ns()
                 for answer in method.run(request, caller):

@@ -18,7 +18,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from authz.control.authentication import Presented
-from authz.control.dispatcher import Asked
+from authz.control.dispatcher import ROOM, Asked
 from authz.control.forms import Binary
 from authz.control.refusals import RefusedError
 from authz.errors import ConfigError, ProgramError
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
     from authz.control.dispatcher import Dispatcher
 
-WORKERS: Final = 64
-"""Threads of one listener: more than operators' calls and streams together may take, so that reports never wait."""
 QUEUED: Final = 256
 MAX_MESSAGE_BYTES: Final = 1024 * 1024
 MAX_METADATA_BYTES: Final = 16 * 1024
@@ -65,8 +63,8 @@ class GrpcServer:
                 remedy="set control.tls, or listen on 127.0.0.1",
             )
         self._health = health.HealthServicer()
-        threads = futures.ThreadPoolExecutor(WORKERS, "control")
-        self._server = grpc.server(threads, options=_OPTIONS, maximum_concurrent_rpcs=WORKERS + QUEUED)
+        threads = futures.ThreadPoolExecutor(ROOM, "control")
+        self._server = grpc.server(threads, options=_OPTIONS, maximum_concurrent_rpcs=ROOM + QUEUED)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         self._services = dispatcher.services
         names = (*self._services, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name)

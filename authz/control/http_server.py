@@ -12,10 +12,12 @@ import ssl
 import threading
 from typing import TYPE_CHECKING, Final
 
+import anyio.to_thread
 import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from authz.control.dispatcher import ROOM
 from authz.errors import ConfigError, ProgramError
 from authz.loopback import is_local
 
@@ -68,7 +70,7 @@ class HttpServer:
         self.url: Final = f"{'https' if tls else 'http'}://{self.address}"
         # Its log speaks of each client; ours is enough.
         logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
-        self._server = uvicorn.Server(
+        self._server = _Server(
             uvicorn.Config(
                 app,
                 http=_Protocol,
@@ -111,6 +113,15 @@ class HttpServer:
 
     def _run(self) -> None:
         self._server.run(sockets=[self._socket])
+
+
+class _Server(uvicorn.Server):
+    """Has as many threads for calls as may be under way: the 40 of its framework would let some wait for others."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """See `uvicorn.Server`."""
+        anyio.to_thread.current_default_thread_limiter().total_tokens = ROOM
+        await super().startup(sockets)
 
 
 class _Protocol(H11Protocol):

@@ -10,6 +10,7 @@ Trusts the dispatcher: the caller may read or kill in the tenant that the reques
 from __future__ import annotations
 
 import json
+import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
 POLL_S: Final = 0.01
 WATCH_S: Final = 0.1
 MAX_WAIT_S: Final = 60.0
+WAITERS: Final = 16
+"""Calls that wait for sidecars at a time, half of what is served: others are answered at once, as if not waited for."""
 PAGE: Final = 50
 MAX_PAGE: Final = 500
 MAX_INCIDENT: Final = 256
@@ -109,6 +112,7 @@ class KillsService:
         self._followers = followers
         self._monotonic_ns = clock.monotonic_ns
         self._new_id = new_id
+        self._waiters = threading.BoundedSemaphore(WAITERS)
 
     def create_kill(self, request: pb.CreateKillRequest, caller: Caller) -> pb.KillReceipt:
         """Put a kill in the ledger, or let it await its second signer."""
@@ -208,10 +212,21 @@ class KillsService:
             committed_ns = self._database.now_ns(connection)
         receipt = pb.KillReceipt(kill=kill_messages.message(kill, committed_ns))
         if kill.sequence and receipt.kill.state != kill_messages.STATES[KillState.AWAITING_LIFT_CONFIRMATION]:
-            self._await(kill, receipt, committed_ns, min(max(wait_s, 0.0), MAX_WAIT_S), caller)
+            with self._place(wait_s > 0) as has_place:
+                self._await(kill, receipt, committed_ns, min(wait_s, MAX_WAIT_S) if has_place else 0.0, caller)
         with self._database.read() as connection:
             receipt.redis = publication_sql.read(connection).state
         return receipt
+
+    @contextmanager
+    def _place(self, is_wanted: bool) -> Iterator[bool]:  # noqa: FBT001 - what it is for stands in its caller
+        """One of the places of those who wait, where it is wanted and there is one."""
+        has_place = is_wanted and self._waiters.acquire(blocking=False)
+        try:
+            yield has_place
+        finally:
+            if has_place:
+                self._waiters.release()
 
     def _await(
         self, kill: KillRecord, receipt: pb.KillReceipt, committed_ns: int, wait_s: float, caller: Caller

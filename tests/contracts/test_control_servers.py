@@ -6,6 +6,7 @@ import http.client
 import json
 import socket
 import threading
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -16,9 +17,10 @@ from grpc_reflection.v1alpha import reflection_pb2
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from authz._gen.authz.control.v1 import agents_pb2, kills_pb2, operators_pb2
+from authz._gen.authz.control.v1 import agents_pb2, kills_pb2, operators_pb2, sidecars_pb2
 from authz.config import Issuer
 from authz.control.config import ServerTls
+from authz.control.dispatcher import CALLS, STREAMS
 from authz.control.grpc_server import GrpcServer
 from authz.control.http_app import Bounded
 from authz.control.http_server import HttpServer
@@ -51,6 +53,12 @@ class Watching:
 
     def __init__(self) -> None:
         self.began, self.ended = threading.Event(), threading.Event()
+        self.waiting, self.answer = threading.Semaphore(0), threading.Event()
+
+    def read_kill(self, _request: Any, _caller: Caller) -> kills_pb2.Kill:
+        self.waiting.release()
+        self.answer.wait(30)
+        return kills_pb2.Kill()
 
     def __getattr__(self, name: str) -> Callable[[Any, Caller], Any]:
         return lambda _request, _caller: kills_pb2.KillReceipt()
@@ -205,6 +213,46 @@ def test_a_stream_over_http_ends_with_how_it_ended_and_when_its_client_is_gone(p
     assert WATCHING.began.wait(20)
     response.close()
     assert WATCHING.ended.wait(20)
+
+
+def watch(plane: Plane, credential: str) -> urllib3.BaseHTTPResponse:
+    """A stream over HTTP, whose first message was read."""
+    body = json.dumps({"tenant": "acme"}).encode()
+    response = urllib3.PoolManager().request(
+        "POST",
+        f"{plane.http.url}/{PACKAGE}.Kills/WatchKills",
+        body=b"\0" + len(body).to_bytes(4, "big") + body,
+        headers={"content-type": "application/connect+json", "authorization": credential},
+        preload_content=False,
+    )
+    assert json.loads(response.read(5 + 14)[5:]) == {"id": "first"}
+    return response
+
+
+def test_whoever_watches_and_waits_holds_up_neither_another_call_nor_a_sidecars_snapshot(
+    plane: Plane, viewer: str
+) -> None:
+    with ExitStack() as stack:
+        for _ in range(STREAMS):
+            stack.callback(watch(plane, viewer).close)
+        waiting = [
+            threading.Thread(
+                target=post,
+                args=(plane, f"/{PACKAGE}.Kills/ReadKill", b'{"tenant": "acme"}'),
+                kwargs={"authorization": viewer},
+            )
+            for _ in range(CALLS - 1)
+        ]
+        for thread in waiting:
+            thread.start()
+            stack.callback(thread.join)
+        stack.callback(WATCHING.answer.set)
+        for _ in waiting:
+            assert WATCHING.waiting.acquire(timeout=20)
+        assert post(plane, f"/{PACKAGE}.{WHOAMI}", authorization=viewer).status == 200
+        snapshot = sidecars_pb2.PullSnapshotRequest(stream="acme")
+        assert plane.grpc_call("Replication/PullSnapshot", snapshot, pair=plane.sidecar("acme")).code == "ok"
+    WATCHING.answer.clear()
 
 
 def test_a_stream_asked_for_as_a_plain_call_is_refused_with_how_to_ask(plane: Plane, viewer: str) -> None:

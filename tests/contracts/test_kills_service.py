@@ -15,7 +15,7 @@ from authz._gen.authz.control.v1 import kills_pb2 as pb
 from authz.clock import SystemClock, random_hex
 from authz.control.callers import Caller, Grant, Kind, Role
 from authz.control.kill_reach import KillReach
-from authz.control.kills_service import KillsService, Stores
+from authz.control.kills_service import WAITERS, KillsService, Stores
 from authz.control.refusals import RefusedError
 from authz.identity.registry_sql import Because, Registry
 from authz.revocation import publication_sql
@@ -383,6 +383,25 @@ def test_an_answer_comes_when_the_wait_is_over_or_nobody_listens(room: Room) -> 
     gone = operator("anna")
     gone.gone.set()
     assert list(room.create(caller=gone, wait=wait(50)).unreached) == ["a"]
+
+
+def test_those_who_wait_keep_nobody_from_killing(room: Room) -> None:
+    room.sidecars = ["a"]
+    room.report("a", 0)
+    service, hung_up = room.service, threading.Event()
+    waiting = operator("rita", Role.RESPONDER, gone=hung_up)
+
+    def kill(number: int, caller: Caller) -> pb.KillReceipt:
+        request = pb.CreateKillRequest(scope=of_agent(f"agent-{number}"), reason=REASON, wait=wait(50))
+        return service.create_kill(request, caller)
+
+    with ThreadPoolExecutor(WAITERS) as pool:
+        asked = [pool.submit(kill, number, waiting) for number in range(WAITERS)]
+        eventually(lambda: service._waiters._value == 0)
+        assert kill(WAITERS, ANNA).kill.state == pb.KILL_STATE_IN_FORCE
+        assert not any(each.done() for each in asked)
+        hung_up.set()
+    assert [list(each.result().unreached) for each in asked] == [["a"]] * WAITERS
 
 
 def test_what_awaits_a_signer_waits_for_no_sidecar(room: Room) -> None:
