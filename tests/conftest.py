@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from typing import TYPE_CHECKING
+
 from hypothesis import HealthCheck, settings
 
 from tests.databases import (
@@ -16,6 +19,9 @@ from tests.databases import (
 )
 from tests.redis_servers import redis_server
 
+if TYPE_CHECKING:
+    import pytest
+
 __all__ = [
     "database",
     "database_url",
@@ -27,6 +33,16 @@ __all__ = [
     "redis_server",
     "sqlite_url",
 ]
+
+WORKERS = 4
+"""Processes that share the whole suite, at most: each starts servers of its own."""
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """The whole suite uses the machine; a part of it runs here, without a worker's start and with its output."""
+    is_whole = config.args == config.getini("testpaths")
+    return min(os.cpu_count() or 1, WORKERS) if is_whole else 0
+
 
 # A machine that is busy with something else must not fail a property for being slow.
 settings.register_profile("authz", deadline=None, suppress_health_check=[HealthCheck.too_slow])
