@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from typing import TYPE_CHECKING
 
 from hypothesis import HealthCheck, settings
@@ -43,6 +45,10 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     is_whole = config.args == config.getini("testpaths")
     return min(os.cpu_count() or 1, WORKERS) if is_whole else 0
 
+
+# A shell that runs this in its background leaves SIGINT ignored, and programs that tests interrupt would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A machine that is busy with something else must not fail a property for being slow.
 settings.register_profile("authz", deadline=None, suppress_health_check=[HealthCheck.too_slow])

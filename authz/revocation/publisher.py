@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 from authz.errors import EntryError, UnavailableError
 from authz.revocation import publication_sql, redis_streams
 from authz.revocation.batches import batches
-from authz.revocation.entries import Batch, Heartbeat, read, sign
+from authz.revocation.entries import Batch, EpochEntry, Heartbeat, read, sign
 from authz.revocation.publication_sql import PublicationState
 from authz.revocation.redis_writer import MisplacedError, PublicationError
 
@@ -158,7 +158,10 @@ class Publisher:
     def _covers(self, head: Head, tail: Tail) -> bool:
         """Whether Redis goes back as far as it should: entries that came after a FLUSHALL hide what it removed."""
         oldest = self._batch(head.stream, tail.first)
-        return oldest is not None and oldest.first <= max(1, head.sequence - REPUBLISHED + 1)
+        if oldest is None:
+            return False
+        begins_epoch = oldest.epoch < head.epoch or isinstance(oldest.entries[0], EpochEntry)
+        return begins_epoch or oldest.first <= max(1, head.sequence - REPUBLISHED + 1)
 
     def _is_ours(self, head: Head, tail: Tail) -> bool:
         """Whether the ledger itself signed what Redis has and `head` has not; if so, it begins a new epoch."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MAX_ENTRIES: Final = 100_000
-"""Messages kept of a stream, about; older ones come from the control plane."""
+"""Entries kept of a stream, about, however many a message holds; older ones come from the control plane."""
 MAX_HEARTBEATS: Final = 16
 HEARTBEAT_S: Final = 0.4
 """How often each stream's heartbeat is published (contracts §9)."""
@@ -39,6 +39,11 @@ def heartbeat_key(stream: str) -> str:
 def entry_id(epoch: int, sequence: int) -> str:
     """The id of the batch that ends with this sequence."""
     return f"{epoch}-{sequence}"
+
+
+def oldest_id(epoch: int, sequence: int) -> str:
+    """The id before which nothing needs to be kept beside this one: of an earlier epoch only a snapshot helps."""
+    return entry_id(epoch, max(0, sequence - MAX_ENTRIES))
 
 
 def fields(signed: Signed) -> dict[bytes, bytes]:

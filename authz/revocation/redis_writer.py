@@ -118,7 +118,7 @@ class RedisWriter:
                     redis_streams.entries_key(stream),
                     redis_streams.fields(signed),
                     id=redis_streams.entry_id(epoch, sequence),
-                    maxlen=redis_streams.MAX_ENTRIES,
+                    minid=redis_streams.oldest_id(epoch, sequence),
                     approximate=True,
                 )
             _raise_first(sent.execute(raise_on_error=False))

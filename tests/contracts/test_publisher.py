@@ -16,7 +16,7 @@ from sqlalchemy import insert, update
 from authz.clock import SystemClock
 from authz.database import Database, Election, Lease
 from authz.revocation import publication_sql, redis_streams
-from authz.revocation.entries import Batch, EpochEntry, Heartbeat, KillEntry, read
+from authz.revocation.entries import Batch, EpochEntry, Heartbeat, KillEntry, Signed, read
 from authz.revocation.ledger_sql import ENTRIES, HEADS
 from authz.revocation.publication_sql import PublicationState
 from authz.revocation.publisher import Publisher, Sources
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    from authz.revocation.entries import Message, Signed
+    from authz.revocation.entries import Message
     from tests.ledgers import LedgerDesk
     from tests.redis_servers import RedisServer
 
@@ -212,6 +212,20 @@ def test_a_stream_whose_ledger_is_damaged_holds_no_other_back(stand: Stand, capl
     assert eventually(lambda: stand.messages("globex", redis_streams.heartbeat_key))
     assert stand.messages("acme", redis_streams.heartbeat_key) == []
     assert caplog.text.count("ledger of acme cannot be published") == 1
+
+
+def test_e5_redis_keeps_so_many_entries_however_large_their_batches_are(redis_server: RedisServer) -> None:
+    writer = RedisWriter(redis_server.url)
+    body = Signed(body=b"x" * 5000, signature=b"s", kid="k")  # Redis drops whole nodes, and this is one
+    lasts = range(256, 2 * redis_streams.MAX_ENTRIES, 256)
+    writer.put("acme", [(1, last, body) for last in lasts])
+    with redis_server.client as client:
+        key = redis_streams.entries_key("acme")
+        held = 256 * client.xlen(key)
+        assert redis_streams.MAX_ENTRIES <= held <= redis_streams.MAX_ENTRIES + 2 * 256
+        writer.put("acme", [(2, lasts[-1] + 1, body)])
+        assert client.xlen(key) == 1, "of an earlier epoch only a snapshot helps"
+    writer.close()
 
 
 # What Redis loses
