@@ -29,7 +29,7 @@ READS_S: Final = 300.0
 """How long reads are served on stale knowledge, flagged."""
 _HELD_BACK_NS: Final = 2_000_000_000
 _SKEW_NS: Final = 30_000_000_000
-"""By how much our wall clock may differ from the ledger's before the two have met."""
+"""By how much our wall clock may be behind the ledger's before the two have met."""
 _DRIFT: Final = 1_000
 """Clocks drift apart by less than one in so many; without this a heartbeat would come to look late by itself."""
 _NS: Final = 1_000_000_000
@@ -57,6 +57,8 @@ class LedgerTime:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._latest: tuple[int, int] | None = None
+        self._has_met = False
+        """Whether the control plane itself has answered since this start; until then our wall clock is believed."""
         self._furthest: tuple[int, int] = (0, clock.monotonic_ns())
 
     def begin(self, at_ns: int) -> None:
@@ -70,13 +72,13 @@ class LedgerTime:
 
     def is_held_back(self, at_ns: int) -> bool:
         """Whether a message that was signed then can only have been delayed on its way."""
-        if self._latest is None:
-            return abs(self._clock.unix_ns() - at_ns) > _SKEW_NS
+        if self._latest is None and at_ns - self._clock.unix_ns() > _SKEW_NS:
+            return True
         return self.late_ns(at_ns) > _HELD_BACK_NS
 
     def late_ns(self, at_ns: int) -> int:
         """How long ago a message that was signed then was made, by those that came faster."""
-        return 0 if self._latest is None else max(0, self._expected_ns() - at_ns)
+        return max(0, self._expected_ns() - at_ns)
 
     def take(self, at_ns: int, *, direct: bool) -> None:
         """Learn from a message that was just made: what the control plane itself answers settles where its clock is."""
@@ -86,13 +88,17 @@ class LedgerTime:
         if set_back or at_ns > self.now_ns():
             self._furthest = (at_ns, running_ns)
         latest_ns = at_ns
-        if self._latest is not None and not (direct and self.is_held_back(at_ns)):
+        if not direct or (self._has_met and not self.is_held_back(at_ns)):
             # Else each heartbeat could be delayed a little more than the one before, without end.
-            latest_ns = max(at_ns, self._expected_ns() - (running_ns - self._latest[1]) // _DRIFT)
+            drift_ns = (running_ns - self._latest[1]) // _DRIFT if self._latest else 0
+            latest_ns = max(at_ns, self._expected_ns() - drift_ns)
         self._latest = (latest_ns, running_ns)
+        self._has_met = self._has_met or direct
 
     def _expected_ns(self) -> int:
-        at_ns, running_ns = self._latest or (0, 0)
+        if self._latest is None:
+            return self._clock.unix_ns()
+        at_ns, running_ns = self._latest
         return at_ns + self._clock.monotonic_ns() - running_ns
 
 

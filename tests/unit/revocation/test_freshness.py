@@ -147,7 +147,25 @@ def test_clocks_that_drift_apart_slowly_do_not_make_heartbeats_late() -> None:
 def test_at_a_cold_start_an_old_recording_is_no_news() -> None:
     assert not Bench().beat(late_s=3600)
     assert not Bench().beat(late_s=-3600)
-    assert Bench().beat(late_s=20)
+    assert not Bench().beat(late_s=2.1)
+    assert Bench().beat(late_s=-20)  # our wall clock may be behind
+
+
+def test_e7_a_recording_that_is_played_after_a_start_makes_nothing_younger_than_our_wall_clock_says() -> None:
+    bench = Bench()
+    for _ in range(5):
+        assert bench.beat(late_s=1.9)
+        assert bench.freshness.age_s() == pytest.approx(1.9, abs=0.01)
+        bench.clock.advance(0.4)
+
+
+def test_a_wall_clock_that_is_wrong_counts_until_the_control_plane_has_answered() -> None:
+    bench = Bench()
+    assert not bench.beat(late_s=5)
+    assert bench.beat(late_s=5, direct=True)
+    bench.clock.advance(0.4)
+    assert bench.beat(late_s=5)
+    assert bench.freshness.age_s() == 0
 
 
 def test_the_control_planes_own_answer_settles_where_its_clock_is() -> None:
