@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from tests.databases import PostgresServer
 
+DURABLE = ("journal_mode", "synchronous", "foreign_keys")
 ROWS = Table("rows", MetaData(), Column("id", Text, primary_key=True), Column("n", BigInteger, nullable=False))
 
 
@@ -341,6 +342,16 @@ def test_a_writer_that_waits_too_long_is_told_so(rows: Database, database_url: s
         with pytest.raises(UnavailableError), impatient.write() as connection:
             connection.execute(change)
     impatient.close()
+
+
+def test_sqlite_syncs_every_commit_and_keeps_what_refers_to_what(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'control.db'}")
+    full, enabled = 2, 1
+    for use in (database.read, database.write):
+        with use() as connection:
+            said = [connection.exec_driver_sql(f"PRAGMA {name}").scalar_one() for name in DURABLE]
+        assert said == ["wal", full, enabled]
+    database.close()
 
 
 def test_k4_the_file_is_its_owners_alone(tmp_path: Path) -> None:

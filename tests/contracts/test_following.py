@@ -32,8 +32,8 @@ SCOPE = kills_pb2.Scope(kind=kills_pb2.SCOPE_KIND_AGENT, tenant="acme", value="a
 
 
 @contextmanager
-def following(member: Membership, **revocation: Any) -> Iterator[Following]:
-    metrics = Metrics(contract="agent", revocation="control")
+def following(member: Membership, metrics: Metrics | None = None, **revocation: Any) -> Iterator[Following]:
+    metrics = metrics or Metrics(contract="agent", revocation="control")
     config = Config(revocation=Revocation(**({"source": "control"} | revocation)))
     running = Following(config, member, SystemClock(), metrics)
     running.start()
@@ -112,13 +112,16 @@ def test_e14_a_sidecar_that_knows_nothing_is_not_ready(tmp_path: Path) -> None:
         again.stop()
 
 
-def test_operators_see_how_old_and_how_far_it_is(tmp_path: Path) -> None:
+def test_operators_see_how_old_and_how_far_it_is_and_how_soon_each_kill_took_effect(tmp_path: Path) -> None:
+    metrics = Metrics(contract="agent", revocation="control")
     with control_plane(tmp_path / "control") as control:
         member = control.joined(tmp_path / "sidecar" / "identity", "acme")
-        with following(member) as running:
+        with following(member, metrics) as running:
             eventually(lambda: running.kills.oldest_s() < 1)
             kill(control)
+            _, exposed = metrics.exposition()
             seen = {(reading.metric.name, *reading.labels): reading.value for reading in running.readings()}
+    assert b"authz_kill_effect_seconds_count 1.0\n" in exposed
     assert seen["authz_kills_known",] == 1
     assert 0 <= seen["authz_kill_replica_age_seconds", "tenants"] < 60
     assert seen["authz_kill_replica_epoch", "tenants"] == 1
