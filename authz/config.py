@@ -306,6 +306,12 @@ class Policy(Group):
     """Folder of what outlives a crash: the last good policy, and those that crashed the service; None keeps neither."""
     trust: BundleTrust | None = None
     """Keys pinned for the one archive in `paths`; None opens an archive without verifying it, and warns."""
+    candidates: Path | None = None
+    """Folder of bundle archives that rollouts may name by their SHA-256, beside what the control plane publishes."""
+    compare: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Share of the calls that both revisions of a rollout judge; those that there is no time for are left out."""
+    pin: str = ""
+    """`configured`, or the SHA-256 (or at least 12 digits of it) of an archive on this disk: no rollout is followed."""
     opa_url: str = ""
     """Ask an OPA server here instead of the engine inside (adapter of its own; slower)."""
     dry_run: bool = False

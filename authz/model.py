@@ -307,6 +307,7 @@ class Revision:
     change_id: str = ""
     rollout: str = ""
     wave: str = ""
+    cohort: str = ""
 
 
 NO_REVISION: Final = Revision()

@@ -294,7 +294,7 @@ class PolicyDecisionPoint:
         return Facts(agent=agent_facts(course.agent), budgets=budgets, approval=approval)
 
     def _ask(self, course: Course, facts: Facts) -> Steps[Verdict]:
-        policy = course.policy = self._ports.policies.active()
+        policy = course.policy = self._ports.policies.active(course.principal)
         call = course.call
         shakes = call is not None and call.kind in (Kind.HANDSHAKE, Kind.RESPONSE)
         query = policy.handshake if shakes else policy.decision

@@ -51,7 +51,7 @@ from authz.identity.jwks_source import JwksSource, JwksTiming, open_jwks
 from authz.identity.possession import Possession
 from authz.identity.sessions import Sessions
 from authz.identity.tokens import TokenVerifier, TrustedIssuer
-from authz.model import Phase
+from authz.model import PLATFORM, Phase
 from authz.native import Library, LogOptions, NativeError, Program, ServerOptions, TLSOptions
 from authz.native.transport import FALLBACK_REASONS
 from authz.pdp import PolicyDecisionPoint, Ports
@@ -65,6 +65,8 @@ from authz.policy.sources import archive_source, existing, library_beside, read_
 from authz.protocol import canonical
 from authz.reasons import CATALOGUE, SANITIZE_NOT_APPLIED
 from authz.revocation.kills import NoKills
+from authz.rollouts import FOLDER as ROLLOUTS
+from authz.rollouts import Rollouts, revisions
 from authz.secret_file import load_or_create
 from authz.telemetry import names
 from authz.telemetry.metrics import Metrics, Reading
@@ -87,6 +89,8 @@ if TYPE_CHECKING:
     from authz.policy.engine import Engine
 
 log: Final = logging.getLogger(__name__)
+CONFIGURED: Final = "configured"
+"""As a pin: what is configured, whatever rollouts say."""
 SWITCH_S: Final = 0.0005
 """Python's thread switch interval: steps of a decision are short and many, and 5 ms would be their tail latency."""
 SERVER_WORKERS: Final = 8
@@ -125,9 +129,12 @@ class Sidecar:
         self._log = self._open_log()
         self.metrics = Metrics(contract=config.policy.contract, revocation=config.revocation.mode)
         self._following = self._follow()
-        self._fetcher = fetcher(config.policy, self.activation, self.membership, self._clock)
+        self._fetcher = (
+            None if self._is_pinned else fetcher(config.policy, self.activation, self.membership, self._clock)
+        )
         if self._fetcher is not None:
             self._fetcher.begin()
+        self._rollouts = self._take_part()
         self._masker = Masker(key=_masking_key(config))
         self._spans = self._pipeline()
         self._credentials = UpstreamCredentials(config.routes, self._clock)
@@ -162,6 +169,8 @@ class Sidecar:
             self.membership.start()
         if self._following is not None:
             self._following.start()
+        if self._rollouts is not None:
+            self._rollouts.start()
         self._credentials.start()
         for source in self._keys:
             source.start()
@@ -225,6 +234,8 @@ class Sidecar:
             source.close()
         if self._following is not None:
             self._following.stop()
+        if self._rollouts is not None:
+            self._rollouts.stop()
         if self.membership is not None:
             self.membership.stop()
         if self._spans is not None:
@@ -235,9 +246,17 @@ class Sidecar:
             self._diagnostics.stop()
         return drained
 
+    @property
+    def _is_pinned(self) -> bool:
+        """To one archive, whatever is published."""
+        return self._config.policy.pin not in ("", CONFIGURED)
+
     def _policies(self) -> tuple[Activation, Watch | None]:
         policy = self._config.policy
         activation = policy_activation(self._config, self._library, last_good(self._config))
+        if self._is_pinned:
+            activation.pin(pinned_source(self._config))
+            return activation, None
         if policy.bundles:
             return activation, None  # followed once this is a member of its control plane
         source = policy_source(self._config)
@@ -249,6 +268,15 @@ class Sidecar:
         if self.membership is None or self._config.revocation.source == "none":
             return None
         return Following(self._config, self.membership, self._clock, self.metrics)
+
+    def _take_part(self) -> Rollouts | None:
+        """In rollouts; a service that is pinned takes part in none."""
+        if self.membership is None or self._config.policy.pin:
+            return None
+        rollouts = Rollouts(self._config, self.membership, self.activation, self._clock)
+        rollouts.begin()
+        self.metrics.add_source(rollouts.readings)
+        return rollouts
 
     def _open_log(self) -> Log | None:
         audit = self._config.audit
@@ -280,7 +308,7 @@ class Sidecar:
         )
         return Ports(
             front=ConfiguredFront(config, verifier, possession),
-            policies=self.activation,
+            policies=self._rollouts.policies if self._rollouts is not None else self.activation,
             kills=self._following.kills if self._following is not None else NoKills(),
             overrides=NoOverrides(),
             budgets=NoBudgets(),
@@ -294,6 +322,8 @@ class Sidecar:
 
     def _observe(self, check: Check, decision: Decision) -> None:
         self.metrics.observe(decision)
+        if self._rollouts is not None:
+            self._rollouts.observe(decision)
         if self._spans is not None:
             self._spans.observe(check, decision)
 
@@ -452,6 +482,20 @@ def policy_source(config: Config) -> PolicySource:
     if len(paths) > 1:
         raise ConfigError("a bundle archive is the whole policy", remedy="give one archive, or folders and files")
     return PolicySource(archive=read_archive(archives[0], policy.bundle_bytes), contract=policy.contract)
+
+
+def pinned_source(config: Config) -> PolicySource:
+    """The archive on this disk that `policy.pin` names.
+
+    Raises:
+        ConfigError: none does, or several do.
+    """
+    state = config.control.state
+    found = revisions(config, state / ROLLOUTS / "archives" if state else None)
+    source = found.source(PLATFORM, found.named(config.policy.pin))
+    if source is None:
+        raise ConfigError(f"no archive is named `{config.policy.pin}`", remedy="give `configured`, or its SHA-256")
+    return source if config.policy.trust is not None else replace(source, candidate=None)
 
 
 def server_options(config: Config) -> ServerOptions:

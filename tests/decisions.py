@@ -73,7 +73,9 @@ def decision(status: Status = Status.ALLOWED, **changes: Any) -> Decision:
         verdict=Verdict(effect=effect, rules=("grants.payments",), risk=Risk.WRITE),
         principal=PRINCIPAL,
         call=CALL,
-        revision=Revision(revision="r7", bundle_id="starter", change_id="c-9", rollout="ro-1", wave="canary"),
+        revision=Revision(
+            revision="r7", bundle_id="starter", change_id="c-9", rollout="ro-1", wave="canary", cohort="candidate"
+        ),
         input_json=orjson.dumps(INPUT),
         result_json=orjson.dumps(RESULT),
         timestamp_ns=1_795_687_200_000_000_042,

@@ -145,7 +145,7 @@ class FakePolicies:
     reads_results: bool = False
     revision: Revision = REVISION
 
-    def active(self) -> ActivePolicy:
+    def active(self, principal: Principal | None = None) -> ActivePolicy:
         if not self.is_active:
             raise UnavailableError(POLICY_UNAVAILABLE)
         return ActivePolicy(

@@ -140,7 +140,11 @@ ATTACKS: Final = {
     ),
     "F8": ("keys that rotate, are revoked, or are too few", "`BUNDLE_KEY`, `BUNDLE_THRESHOLD`"),
     "F9": ("a policy that does not compile, has no such rule, reaches out", "refused; the active one stays"),
-    "F11": ("a candidate that allows what must be denied", "`BUNDLE_GOLDEN`; the active one stays"),
+    "F10": ("a shadow that denies all, fails or loops", "no answer changes; what it would do is counted"),
+    "F11": (
+        "a candidate that allows what must be denied, or flips calls",
+        "`BUNDLE_GOLDEN`; the active one stays, a canary is taken back",
+    ),
     "F12": ("a bad bundle that is served again and again", "`BUNDLE_QUARANTINED`: tried once"),
     "F13": ("blank data", "no decision comes of it; the active one stays"),
     "F14": ("a policy that is far too large", "refused; the active one stays"),

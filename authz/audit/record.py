@@ -178,6 +178,7 @@ def _standing(
         "change_id": revision.change_id,
         "rollout": revision.rollout,
         "wave": revision.wave,
+        "cohort": revision.cohort,
         "bundles": revision.bundle_id and {revision.bundle_id: {"revision": revision.revision}},
     }
     return orjson.dumps({name: value for name, value in fields.items() if value})[1:-1] + b","

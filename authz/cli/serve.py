@@ -32,6 +32,8 @@ Examples:
 
   authz serve --control https://control.example:8443 --enrol TOKEN --state /var/lib/authz --policy policy/
 
+  authz serve --config authz.yaml --state /var/lib/authz --pin 4be1c0a97d35
+
   authz serve --opa-config opa-envoy.yaml --policy policy.rego
 """
 
@@ -41,6 +43,8 @@ SETTINGS: Final = {
     "entrypoint": "policy.entrypoint",
     "server": "policy.server",
     "opa_url": "policy.opa_url",
+    "candidates": "policy.candidates",
+    "pin": "policy.pin",
     "listen": "listen.check",
     "diagnostics": "listen.diagnostics",
     "transport": "listen.transport",
@@ -86,6 +90,10 @@ def serve(
     state: Annotated[Path | None, typer.Option(help="Folder of what outlives a crash.")] = None,
     opa_config: Annotated[Path | None, typer.Option(help="OPA's configuration, with opa-envoy-plugin's block.")] = None,
     opa_url: Annotated[str | None, typer.Option(help="Ask this OPA server instead of the engine inside.")] = None,
+    candidates: Annotated[Path | None, typer.Option(help="Folder of bundle archives that rollouts may name.")] = None,
+    pin: Annotated[
+        str | None, typer.Option(help="Serve this revision whatever rollouts say: `configured`, or its SHA-256.")
+    ] = None,
     otlp_endpoint: Annotated[str | None, typer.Option(help="OTLP/HTTP URL that spans are sent to.")] = None,
     traces: Annotated[Path | None, typer.Option(help="File that spans are appended to.")] = None,
     log_level: Annotated[

@@ -183,6 +183,7 @@ METHODS: Final[Mapping[str, Rule]] = {
     "Replication/PullPiece": _replication(_in("tenant")),
     "Replication/Report": _replication(_in_each("applied", "stream")),
     "Replication/ReportBundles": _replication(_in_each("bundles", "tenant")),
+    "Replication/PullCandidate": _replication(_in("tenant")),
     "Replication/ReportRollouts": _replication(_in_each("reports", "tenant")),
 }
 """By SERVICE/METHOD, within the package."""

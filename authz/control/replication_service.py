@@ -191,6 +191,21 @@ class ReplicationService:
         )
         return pb.ReportBundlesResponse()
 
+    def pull_candidate(self, request: pb.PullCandidateRequest, _caller: Caller) -> pb.PullCandidateResponse:
+        """A piece of an archive that the scope's rollout names, whatever it is published as."""
+        with self._database.read() as connection:
+            head = self._rollouts.book.find(connection, request.tenant)
+        if head is None or request.sha256 not in (head.baseline, head.candidate) or not request.sha256:
+            raise RefusedError(Code.NOT_FOUND, REVISION_UNKNOWN)
+        registry = self._bundles.registry
+        beside = None
+        if request.position == 0:
+            beside = registry.statement(request.tenant, request.sha256, "sig")
+            beside = beside or registry.statement(PLATFORM, request.sha256, "sig")
+        return pb.PullCandidateResponse(
+            content=registry.blobs.piece(request.sha256, request.position), cosignatures=beside or b""
+        )
+
     def report_rollouts(self, request: pb.ReportRolloutsRequest, caller: Caller) -> pb.ReportRolloutsResponse:
         """Keep what the caller found of its rollouts; answers with where each stands now, signed."""
         if request.reports:

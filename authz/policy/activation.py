@@ -15,15 +15,17 @@ import contextlib
 import logging
 import threading
 import weakref
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from authz.errors import BundleError, ConfigError, PolicyError, UnavailableError
 from authz.model import NO_REVISION, Check, Principal, Revision, Tool, ToolCall
 from authz.model import Protocol as Speaks
+from authz.policy import archive
 from authz.policy.agent_input import NO_FACTS, input_document
 from authz.policy.golden import check_golden
 from authz.policy.sources import read_again
+from authz.policy.trust import GOLDEN
 from authz.reasons import POLICY_TIMEOUT, POLICY_UNAVAILABLE, POLICY_UNDEFINED
 
 if TYPE_CHECKING:
@@ -66,13 +68,30 @@ class ActivePolicy:
     reads_results: bool
     reads_truncated_body: bool
     policy: Policy
+    origin: ActivePolicy | None = None
+    """The one that this is another name of: it must live as long."""
+
+    def named(self, revision: Revision) -> ActivePolicy:
+        """The same revision as a rollout names it."""
+        return replace(self, revision=revision, origin=self.origin or self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened:
+    """A revision that is warm beside the one in service."""
+
+    policy: ActivePolicy
+    verified: Verified | None = None
+    golden: bytes | None = None
+    """The inputs that it says must be denied."""
 
 
 class _Serving(NamedTuple):
-    """The revision that answers, and what was verified of it where keys are pinned. One pointer, swapped at once."""
+    """The revision that answers, what was verified of it where keys are pinned, and its golden set. One pointer."""
 
     policy: ActivePolicy
     verified: Verified | None
+    golden: bytes | None = None
 
 
 class Policies(Protocol):
@@ -83,8 +102,8 @@ class Policies(Protocol):
         """Its identity; empty before the first activation."""
         ...
 
-    def active(self) -> ActivePolicy:
-        """The revision itself.
+    def active(self, principal: Principal | None = None) -> ActivePolicy:
+        """The revision itself, which may differ by caller while a rollout is under way.
 
         Raises:
             UnavailableError: POLICY_UNAVAILABLE before the first activation.
@@ -146,8 +165,13 @@ class Activation:
         serving = self._serving
         return serving.policy.revision if serving and not self._expired(serving) else NO_REVISION
 
-    def active(self) -> ActivePolicy:
-        """The active revision.
+    @property
+    def golden(self) -> bytes | None:
+        """The inputs that the revision in service says must be denied; None where it brings none."""
+        return self._serving.golden if self._serving else None
+
+    def active(self, _principal: Principal | None = None) -> ActivePolicy:
+        """The active revision, whoever calls.
 
         Raises:
             UnavailableError: POLICY_UNAVAILABLE when none was activated yet, or the one that was has expired.
@@ -173,7 +197,7 @@ class Activation:
                 serving = (
                     self._admitted(source, self._admission, returning=returning)
                     if self._admission
-                    else (_Serving(self._opened(source), None))
+                    else (_Serving(self._opened(source), None, golden_of(source)))
                 )
             except BundleError as error:
                 self._failure = error
@@ -186,15 +210,28 @@ class Activation:
             self._serving, self._failure = serving, None
         return serving.policy
 
+    def pin(self, source: PolicySource) -> ActivePolicy:
+        """Put in service what an operator names: also one behind the counter, if it served here before.
+
+        Raises:
+            BundleError, UnavailableError: as for `activate`.
+        """
+        try:
+            return self.activate(source)
+        except BundleError as error:
+            if error.code != "BUNDLE_REGRESSION":
+                raise
+            return self.activate(source, returning=True)
+
     def _admitted(self, source: PolicySource, admission: Admission, *, returning: bool) -> _Serving:
         """Verify, open and count a candidate. The files that are in service already are not opened again."""
         admitted = admission.admit(source, returning=returning)
         serving = self._serving
         if serving and serving.verified and serving.verified.digest == admitted.verified.digest:
             admission.activated(admitted)
-            return _Serving(serving.policy, admitted.verified)
+            return _Serving(serving.policy, admitted.verified, serving.golden)
         try:
-            return _Serving(self._opened(source, admitted, admission), admitted.verified)
+            return _Serving(self._opened(source, admitted, admission), admitted.verified, admitted.verified.golden)
         except BundleError as error:
             admission.failed(admitted, error)
             raise
@@ -209,6 +246,53 @@ class Activation:
                     hold_golden(candidate, golden)
                 admission.activated(admitted)
         return candidate
+
+    def open(self, source: PolicySource, *, must_deny: bytes | None = None) -> Opened:
+        """A revision beside the one in service: verified, probed and held to golden sets. What is in service stays.
+
+        The counter does not move: which revision a rollout names is bounded by the version of its directive.
+
+        Args:
+            source: the candidate, an archive.
+            must_deny: the golden set of what it is to replace, held beside its own.
+
+        Raises:
+            BundleError: as for `activate`.
+            UnavailableError: the engine cannot be asked.
+        """
+        with self._turn:
+            admitted = self._admission.admit_named(source) if self._admission else None
+            try:
+                opened = self._beside(source, admitted, must_deny)
+            except BundleError as error:
+                if admitted and self._admission:
+                    self._admission.failed(admitted, error)
+                raise
+            if admitted and self._admission:
+                self._admission.served(admitted)
+        return opened
+
+    def _beside(self, source: PolicySource, admitted: Admitted | None, must_deny: bytes | None) -> Opened:
+        own = admitted.verified.golden if admitted else golden_of(source)
+        with self._last_good.marked(source) if self._last_good else contextlib.nullcontext():
+            candidate = self._prepare(self._engine.open(admitted.source if admitted else source))
+            for golden in {own, must_deny} - {None}:
+                hold_golden(candidate, golden)  # type: ignore[arg-type]  # no None is left
+        return Opened(policy=candidate, verified=admitted.verified if admitted else None, golden=own)
+
+    def has_expired(self, opened: Opened) -> bool:
+        """Whether a warm revision may answer no more."""
+        return bool(self._admission and opened.verified and self._admission.has_expired(opened.verified))
+
+    def serving(self, opened: Opened) -> ActivePolicy:
+        """A warm revision, to answer.
+
+        Raises:
+            UnavailableError: POLICY_UNAVAILABLE once it has expired.
+        """
+        if self.has_expired(opened):
+            raise UnavailableError(POLICY_UNAVAILABLE, "the policy has expired")
+        return opened.policy
 
     def _expired(self, serving: _Serving) -> bool:
         return bool(self._admission and serving.verified and self._admission.has_expired(serving.verified))
@@ -305,6 +389,16 @@ def hold_golden(candidate: ActivePolicy, document: bytes) -> None:
         BundleError: BUNDLE_GOLDEN.
     """
     check_golden(document, lambda case: candidate.interpret(candidate.decision.evaluate(case, PROBE_S)))
+
+
+def golden_of(source: PolicySource) -> bytes | None:
+    """The golden set of an archive that nobody verifies; None where it brings none."""
+    if source.archive is None:
+        return None
+    try:
+        return archive.read(source.archive).get(GOLDEN)
+    except BundleError:
+        return None  # the engine says what is wrong with it
 
 
 class Watch:

@@ -17,7 +17,7 @@ from authz.policy.input_fields import input_fields
 from authz.policy.pinned import Freshness, Signers, Trust
 from authz.policy.seen_file import Forgetful, SeenFile
 from authz.policy.signature import read_public_key
-from authz.policy.trust import verify
+from authz.policy.trust import REMEMBERED, verify
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -83,6 +83,29 @@ class Admission:
         # Written anew: no other reader can find more in these bytes than was verified (F2).
         opened = archive.write(verified.files, level=archive.STORED)
         return Admitted(verified=verified, source=replace(source, archive=opened, candidate=None))
+
+    def admit_named(self, source: PolicySource) -> Admitted:
+        """Verify a candidate that a rollout names: a newer one, or one that served here before.
+
+        Raises:
+            BundleError: as for `admit`.
+        """
+        try:
+            return self.admit(source)
+        except BundleError as error:
+            if error.code != "BUNDLE_REGRESSION":
+                raise
+            return self.admit(source, returning=True)
+
+    def served(self, admitted: Admitted) -> None:
+        """Remember that it may return. The counter stays: it bounds what is fetched.
+
+        Raises:
+            BundleError: BUNDLE_STATE; then it must not answer.
+        """
+        seen, digest = self._memory.read(), admitted.verified.digest
+        if digest not in seen.activated:
+            self._memory.write(replace(seen, activated=(*seen.activated, digest)[-REMEMBERED:]))
 
     def activated(self, admitted: Admitted) -> None:
         """Count a bundle, before it answers.

@@ -106,8 +106,25 @@ def directive(rollout: Rollout) -> Directive:
 
 def sign(directed: Directive, key: Ed25519PrivateKey, kid: str) -> Statement:
     """The directive in its exact bytes, signed by the key of its scope's stream."""
-    body = orjson.dumps({"v": VERSION, "type": "rollout"} | asdict(directed), option=orjson.OPT_SORT_KEYS)
+    body = encode(directed)
     return Statement(body=body, signature=key.sign(DOMAIN + body), kid=kid)
+
+
+def encode(directed: Directive) -> bytes:
+    """The body that is signed."""
+    return orjson.dumps({"v": VERSION, "type": "rollout"} | asdict(directed), option=orjson.OPT_SORT_KEYS)
+
+
+def recalled(body: bytes) -> Directive:
+    """A directive that was verified before, and kept where none but its reader writes.
+
+    Raises:
+        BundleError: BUNDLE_STATEMENT, it is none.
+    """
+    told = _document(body)
+    if told.pop("v", None) != VERSION or told.pop("type", None) != "rollout":
+        raise _refused("it is something else")
+    return _directive(told)
 
 
 def claimed_scope(statement: Statement) -> str:
@@ -135,10 +152,10 @@ def read(statement: Statement, scope: str, keys: Mapping[str, Ed25519PublicKey])
         key.verify(statement.signature, DOMAIN + statement.body)
     except InvalidSignature:
         raise _refused("the signature does not verify") from None
-    told = _document(statement.body)
-    if told.pop("v", None) != VERSION or told.pop("type", None) != "rollout" or told.get("scope") != scope:
-        raise _refused("it is for something else")
-    return _directive(told)
+    told = recalled(statement.body)
+    if told.scope != scope:
+        raise _refused("it is for another scope")
+    return told
 
 
 def follows(told: Directive, before: Directive | None) -> bool:

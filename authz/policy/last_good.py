@@ -61,15 +61,25 @@ class LastGood:
         Raises:
             BundleError: BUNDLE_POISON when it crashed before, BUNDLE_STATE when the folder cannot be used.
         """
-        digest = self._mark(source)
-        try:
+        with self.marked(source) as digest:
             yield
-        finally:
-            (self._folder / _ATTEMPT).unlink(missing_ok=True)
         try:
             self._keep(source, digest)
         except OSError as error:
             log.error("the policy serves, but no copy of it could be kept: %s", error.strerror)  # noqa: TRY400
+
+    @contextlib.contextmanager
+    def marked(self, source: PolicySource) -> Iterator[str]:
+        """Open and probe a candidate inside this block, and keep no copy of it; gives its digest.
+
+        Raises:
+            BundleError: as for `attempt`.
+        """
+        digest = self._mark(source)
+        try:
+            yield digest
+        finally:
+            (self._folder / _ATTEMPT).unlink(missing_ok=True)
 
     def is_poison(self, source: PolicySource) -> bool:
         """Whether this candidate is never opened again. Changes nothing."""

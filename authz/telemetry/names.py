@@ -41,7 +41,9 @@ MCP_SESSION: Final = "authz.mcp_session_sha256"
 REVISION: Final = "authz.policy.revision"
 BUNDLE: Final = "authz.policy.bundle_id"
 CHANGE: Final = "authz.policy.change_id"
+ROLLOUT: Final = "authz.policy.rollout"
 WAVE: Final = "authz.policy.wave"
+COHORT: Final = "authz.policy.cohort"
 ERROR_TYPE: Final = "error.type"
 
 ATTRIBUTES: Final[dict[str, str]] = {
@@ -66,7 +68,9 @@ ATTRIBUTES: Final[dict[str, str]] = {
     REVISION: "the policy revision that answered",
     BUNDLE: "its bundle",
     CHANGE: "its change",
+    ROLLOUT: "the rollout under way, if any",
     WAVE: "its rollout wave",
+    COHORT: "`baseline` or `candidate`: whose revision answered",
     ERROR_TYPE: "the reason code, where the engine or the service itself failed; the span's status is then ERROR",
 }
 
@@ -143,6 +147,15 @@ KILL_LINK_FAILURES: Final = Metric(
 BUILD: Final = Metric("authz_build", "info", ("version", "python"), "This program.")
 POLICY: Final = Metric("authz_policy", "info", ("revision", "bundle_id"), "The active policy; one series.")
 ACTIVATIONS: Final = Metric("authz_policy_activations", "counter", ("outcome",), "Policies activated or refused.")
+ROLLOUT_COMPARED: Final = Metric(
+    "authz_rollout_compared",
+    "counter",
+    ("outcome",),
+    "Calls that both revisions of a rollout judged: `agree`, `disagree`, or `shed` for want of time.",
+)
+ROLLOUT_TRIPPED: Final = Metric(
+    "authz_rollout_tripped", "gauge", (), "Rollouts whose candidate this service took out of service by itself."
+)
 OPA_DURATION: Final = Metric(
     "grpc_request_duration_seconds", "histogram", ("handler",), "opa-envoy-plugin's duration of Check, in seconds."
 )
@@ -165,7 +178,8 @@ KILL_PUBLICATION: Final = Metric(
 METRICS: Final = (
     DECISIONS, DURATION, STEP_DURATION, CACHE_HITS, CACHE_MISSES, CACHE_ENTRIES, RECORDS_WRITTEN, RECORDS_LOST,
     SPANS_EXPORTED, SPANS_DROPPED, READY, REVOCATION_MODE, KILLS_AGE, KILLS_EPOCH, KILLS_SEQUENCE,
-    KILLS_KNOWN, KILL_EFFECT, KILL_MESSAGES_REFUSED, KILL_LINK_FAILURES, BUILD, POLICY, ACTIVATIONS, OPA_DURATION,
+    KILLS_KNOWN, KILL_EFFECT, KILL_MESSAGES_REFUSED, KILL_LINK_FAILURES, BUILD, POLICY, ACTIVATIONS, ROLLOUT_COMPARED,
+    ROLLOUT_TRIPPED, OPA_DURATION,
     OPA_ERRORS, CONTROL_CALLS,
     KILL_PUBLICATION,
 )  # fmt: skip

@@ -163,7 +163,9 @@ def _attributes(seen: Observation, tool: str, mask: Callable[[str], str]) -> dic
         names.REVISION: seen.revision.revision,
         names.BUNDLE: seen.revision.bundle_id,
         names.CHANGE: seen.revision.change_id,
+        names.ROLLOUT: seen.revision.rollout,
         names.WAVE: seen.revision.wave,
+        names.COHORT: seen.revision.cohort,
     }
     if seen.principal:
         attributes |= {

@@ -55,6 +55,7 @@ GOLDEN = {
     "change_id": "c-9",
     "rollout": "ro-1",
     "wave": "canary",
+    "cohort": "candidate",
     "bundles": {"starter": {"revision": "r7"}},
     "reason": "granted",
     "tool": {"server": "bank", "name": "transfer_payment", "method": "tools/call"},
@@ -120,7 +121,7 @@ def test_a_killed_caller_is_named() -> None:
 
 def test_before_the_first_policy_there_is_no_revision() -> None:
     read = record(decision(revision=NO_REVISION))
-    assert not {"revision", "bundle_id", "change_id", "rollout", "wave", "bundles"} & read.keys()
+    assert not {"revision", "bundle_id", "change_id", "rollout", "wave", "cohort", "bundles"} & read.keys()
 
 
 def test_flag_mode_later_phase_hidden_tools_and_idempotency_key_are_recorded() -> None:

@@ -54,7 +54,9 @@ def test_a_tool_call_has_exactly_these_attributes() -> None:
         "authz.policy.revision": "r7",
         "authz.policy.bundle_id": "starter",
         "authz.policy.change_id": "c-9",
+        "authz.policy.rollout": "ro-1",
         "authz.policy.wave": "canary",
+        "authz.policy.cohort": "candidate",
     }
 
 

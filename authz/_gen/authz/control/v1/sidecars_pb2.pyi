@@ -319,3 +319,21 @@ class ReportRolloutsResponse(_message.Message):
     DIRECTIVES_FIELD_NUMBER: _ClassVar[int]
     directives: _containers.RepeatedCompositeFieldContainer[SignedBatch]
     def __init__(self, directives: _Optional[_Iterable[_Union[SignedBatch, _Mapping]]] = ...) -> None: ...
+
+class PullCandidateRequest(_message.Message):
+    __slots__ = ("tenant", "sha256", "position")
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    SHA256_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    tenant: str
+    sha256: str
+    position: int
+    def __init__(self, tenant: _Optional[str] = ..., sha256: _Optional[str] = ..., position: _Optional[int] = ...) -> None: ...
+
+class PullCandidateResponse(_message.Message):
+    __slots__ = ("content", "cosignatures")
+    CONTENT_FIELD_NUMBER: _ClassVar[int]
+    COSIGNATURES_FIELD_NUMBER: _ClassVar[int]
+    content: bytes
+    cosignatures: bytes
+    def __init__(self, content: _Optional[bytes] = ..., cosignatures: _Optional[bytes] = ...) -> None: ...
