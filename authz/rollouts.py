@@ -27,7 +27,6 @@ from authz.policy.cohorts import CohortPolicies, Enacted
 from authz.policy.comparison import Comparison
 from authz.policy.directive import Mode, Statement
 from authz.policy.revisions import Revisions
-from authz.policy.sources import MAX_ARCHIVE_BYTES
 from authz.policy.trust import Candidate
 from authz.telemetry import names
 from authz.telemetry.metrics import Reading
@@ -59,7 +58,7 @@ class Rollouts:
         self._membership = membership
         self._activation = activation
         self.policies: Final = CohortPolicies(activation)
-        self._revisions = revisions(config, self._folder / "archives", PulledBlobs(membership))
+        self._revisions = revisions(config, self._folder / "archives", PulledBlobs(membership, policy.bundle_bytes))
         self._wanted = threading.Event()
         self.comparison: Final = Comparison(
             self.policies, clock, evaluation_s=policy.evaluation_s, share=policy.compare, tripped=self._wanted.set
@@ -237,14 +236,15 @@ def _needs(told: Directive) -> bool:
 class PulledBlobs:
     """Archives that the control plane has."""
 
-    def __init__(self, membership: Membership) -> None:
+    def __init__(self, membership: Membership, most_bytes: int) -> None:
         self._membership = membership
+        self._most_bytes = most_bytes
 
     def read(self, scope: str, digest: str) -> Candidate | None:
         """An archive that the scope's rollout names; None where it is not published."""
         content, beside, position = bytearray(), b"", 0
         try:
-            while len(content) <= MAX_ARCHIVE_BYTES:
+            while len(content) <= self._most_bytes:
                 request = pb.PullCandidateRequest(tenant=scope, sha256=digest, position=position)
                 piece = self._membership.control.call("PullCandidate", request, pb.PullCandidateResponse)
                 if not piece.content:
@@ -263,5 +263,10 @@ def revisions(config: Config, folder: Path | None, remote: PulledBlobs | None = 
     policy = config.policy
     configured = policy.paths[0].resolve() if policy.has_archive else None
     return Revisions(
-        folder, candidates=policy.candidates, configured=configured, contract=policy.contract, remote=remote
+        folder,
+        candidates=policy.candidates,
+        configured=configured,
+        contract=policy.contract,
+        most_bytes=policy.bundle_bytes,
+        remote=remote,
     )

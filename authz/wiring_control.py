@@ -282,6 +282,12 @@ class ControlPlane:
         heard = self._reports.heard(connection)
         return {sidecar.id for sidecar in self._sidecars.following(scope) if sidecar.id in heard}
 
+    def _in_use(self) -> frozenset[str]:
+        """Archives that sidecars have, or that a rollout names."""
+        with self._database.read() as connection:
+            heads = self._rollouts.book.heads(connection)
+        return self._bundle_reports.in_use() | {digest for head in heads for digest in (head.baseline, head.candidate)}
+
     def _rollout_keeper(self) -> RolloutKeeper:
         lease = Lease(self._database, "rollouts", self._instance, clock=self._clock, life_s=ROLLOUTS_LEASE_S)
         return RolloutKeeper(self._database, self._rollouts.book, self._rollout_judge, Election(lease))
@@ -324,9 +330,7 @@ class ControlPlane:
         """What runs beside the calls, in the order of its start."""
         keeper = self._tokens.keeper(self._clock, self._instance)
         lease = Lease(self._database, "bundle-collector", self._instance, clock=self._clock, life_s=COLLECTOR_LEASE_S)
-        collector = BundleCollector(
-            self._registry, lease, keep=self._config.bundles.keep, in_use=self._bundle_reports.in_use
-        )
+        collector = BundleCollector(self._registry, lease, keep=self._config.bundles.keep, in_use=self._in_use)
         tasks = (self._accounts, self._publisher(), keeper, collector, self._rollout_keeper())
         return [task for task in tasks if task is not None]
 

@@ -396,7 +396,7 @@ def golden_of(source: PolicySource) -> bytes | None:
     if source.archive is None:
         return None
     try:
-        return archive.read(source.archive).get(GOLDEN)
+        return archive.read(source.archive, archive.bounds(source.most_bytes)).get(GOLDEN)
     except BundleError:
         return None  # the engine says what is wrong with it
 

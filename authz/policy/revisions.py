@@ -47,6 +47,7 @@ class Revisions:
         folder: of those that are kept; None keeps none.
         candidates: the operator's folder.
         configured: the archive that this service is configured with, if it is one.
+        most_bytes: of an archive.
         remote: asked for what is not on this disk; None asks nobody.
     """
 
@@ -57,12 +58,14 @@ class Revisions:
         candidates: Path | None,
         configured: Path | None,
         contract: Literal["agent", "envoy"],
+        most_bytes: int,
         remote: Blobs | None = None,
     ) -> None:
         self._folder = folder
         self._candidates = candidates
         self._configured = configured
         self._contract = contract
+        self._most_bytes = most_bytes
         self._remote = remote
 
     def source(self, scope: str, digest: str) -> PolicySource | None:
@@ -75,7 +78,9 @@ class Revisions:
         self._keep(digest, found)
         if self._configured is not None:  # which keys may sign depends on the place that was configured
             found = replace(found, path=self._configured.as_posix())
-        return PolicySource(archive=found.archive, candidate=found, contract=self._contract)
+        return PolicySource(
+            archive=found.archive, candidate=found, contract=self._contract, most_bytes=self._most_bytes
+        )
 
     def named(self, beginning: str) -> str:
         """The digest of the one archive on this disk that begins so.
@@ -96,7 +101,7 @@ class Revisions:
         for known, path in self._archives(digest):
             if known == digest:
                 try:
-                    return read_candidate(path)
+                    return read_candidate(path, self._most_bytes)
                 except (BundleError, ConfigError) as error:
                     log.warning("%s is passed over: %s", path, error)
         return None
@@ -111,7 +116,7 @@ class Revisions:
             paths.append(self._configured)
         for path in paths:
             try:
-                yield hashlib.sha256(read_archive(path)).hexdigest(), path
+                yield hashlib.sha256(read_archive(path, self._most_bytes)).hexdigest(), path
             except (BundleError, ConfigError) as error:
                 log.debug("%s is passed over: %s", path, error)
 

@@ -32,7 +32,12 @@ class Remote:
 
 def revisions(folder: Path, remote: Remote | None = None, configured: Path | None = None) -> Revisions:
     return Revisions(
-        folder / "kept", candidates=folder / "candidates", configured=configured, contract="agent", remote=remote
+        folder / "kept",
+        candidates=folder / "candidates",
+        configured=configured,
+        contract="agent",
+        most_bytes=1 << 20,
+        remote=remote,
     )
 
 
