@@ -17,6 +17,7 @@ import orjson
 from authz.errors import PolicyError
 from authz.model import Effect
 from authz.native import PolicyOptions
+from authz.policy import rule_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
@@ -115,7 +116,7 @@ def explain(
         verdict=verdict,
         reason=reason,
         message=message,
-        decided=tuple(f"{_place(rule)} {rule['name']}" for rule in decided),
+        decided=tuple(dict.fromkeys(_told(rule) for rule in decided)),
         held=tuple(f"{_place(rule)} {rule['name']}" for rule in shown["rules"] if rule not in decided),
         ways=_lines(_ways(shown["failed"])),
         failed=_lines(shown["failed"]),
@@ -164,6 +165,12 @@ def _ways(failed: list[dict[str, Any]]) -> list[dict[str, Any]]:
         if not names and not _OTHER_CALL.search(condition["text"]) and condition not in found:
             found.append(condition)
     return found
+
+
+def _told(rule: dict[str, Any]) -> str:
+    """A rule in YAML by the place and the name that its author knows."""
+    source = rule_names.written(rule) if rule.get("location") else ""
+    return f"{source} {rule_names.named(rule)}" if source else f"{_place(rule)} {rule['name']}"
 
 
 def _lines(conditions: Iterable[dict[str, Any]]) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from authz.cli.output import document, line, state
 from authz.errors import ConfigError
 from authz.native import Library
 from authz.policy.sources import TABLES, existing, tables_below
-from authz.policy.testing import Outcome, Suite, rego_tests, table_tests
+from authz.policy.testing import Outcome, Suite, held_by_table, rego_tests, table_tests
 
 if TYPE_CHECKING:
     from authz.policy.testing import Report, Result
@@ -27,6 +27,8 @@ Examples:
   authz test policy/
 
   authz test --run approval --coverage bundles/starter
+
+  authz test --min-coverage 90 policy/
 
   authz test --policy bundles/starter tests/cases/starter.yaml
 
@@ -42,7 +44,13 @@ def test(
     run: Annotated[str, typer.Option(help="Only tests with this regular expression in their names.")] = "",
     contract: Annotated[Literal["agent", "envoy"], typer.Option(help="What the policy is written for.")] = "agent",
     entrypoint: Annotated[str, typer.Option(help="Rule that tables ask; default: the contract's.")] = "",
-    coverage: Annotated[bool, typer.Option("--coverage", help="Show which rows no Rego test evaluated.")] = False,
+    coverage: Annotated[
+        bool,
+        typer.Option("--coverage", help="Show which rules held in no test, and which rows no Rego test evaluated."),
+    ] = False,
+    min_coverage: Annotated[
+        float, typer.Option(min=0, max=100, help="Exit 1 where fewer percent of the rules held in a test.")
+    ] = 0,
     output: Annotated[Literal["table", "json", "junit"], typer.Option(help="Form of the result.")] = "table",
 ) -> None:
     """Run all tests below the paths: *_test.rego, and decision tables in tests/*.yaml. Exit 1 if one fails."""
@@ -56,10 +64,12 @@ def test(
     report = rego_tests(suite, sources, run)
     for table in tables_below(given):
         report = report.with_tests(table_tests(suite, table, wanted))
+        if coverage or min_coverage:
+            report = report.with_held(held_by_table(suite, table))
     if not report.tests:
         raise ConfigError("no test was found", remedy="write policy_test.rego or tests/*.yaml, as `authz init` does")
     {"table": _print, "json": _document, "junit": _junit}[output](report, coverage)
-    raise typer.Exit(0 if report.passed else 1)
+    raise typer.Exit(0 if report.passed and report.rules_held_percent >= min_coverage else 1)
 
 
 def _pattern(run: str) -> re.Pattern[str]:
@@ -78,6 +88,11 @@ def _print(report: Report, coverage: bool) -> None:
     for covered in report.coverage if coverage else ():
         missed = f", not evaluated: rows {', '.join(map(str, covered.rows))}" if covered.rows else ""
         line(f"{covered.percent:5.1f} %  {covered.file}{missed}")
+    if coverage:
+        for rule in report.rules:
+            if not rule.held:
+                line(f"held in no test: {rule.name}  {rule.place}")
+        line(f"{report.rules_held_percent:5.1f} %  of {len(report.rules)} rules held in a test")
     count = Counter(tested.outcome for tested in report.tests)
     line(", ".join(f"{count[outcome]} {outcome.past}" for outcome in Outcome if count[outcome]))
 

@@ -87,11 +87,26 @@ _BY_CODE: Final = {
     ),
     "vacuous_every": Rule("vacuous-every", Severity.ERROR, "ask for an element too, such as count(xs) > 0"),
     "negated_set": Rule("negated-set", Severity.ERROR, "write count(xs) == 0, or ask for one element"),
+    "unreachable_rule": Rule("unreachable-rule", Severity.WARNING, "remove it, or what keeps it from holding"),
+    "shadowed_deny": Rule("shadowed-deny", Severity.WARNING, "let denials be asked first, or remove this one"),
+    "deny_can_fail": Rule(
+        "deny-can-fail",
+        Severity.WARNING,
+        "check the value before, or the call is denied as POLICY_ERROR and not by this rule",
+    ),
+    "unindexed_rule": Rule(
+        "unindexed-rule",
+        Severity.WARNING,
+        "compare input.tool.name, input.tool.server, input.agent.id or .tenant with ==",
+    ),
     "undecidable_builtin": Rule("undecidable-builtin", Severity.WARNING, "take what it tells from the input"),
     "missing_metadata": Rule(
         "missing-metadata", Severity.WARNING, "say what it decides in a METADATA block, or begin its name with _"
     ),
 }
+
+UNREACHABLE: Final = _BY_CODE["unreachable_rule"]
+SHADOWED_DENY: Final = _BY_CODE["shadowed_deny"]
 
 RULES: Final = (UNKNOWN_INPUT, UNKNOWN_NAME, DECISION_TABLE, POLICY_FILE, NOT_COMPILED, OTHER, *_BY_CODE.values())
 

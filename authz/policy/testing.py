@@ -12,27 +12,32 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import orjson
 
 from authz.config import Policy
 from authz.errors import ConfigError
-from authz.policy import agent_contract, envoy_contract
-from authz.policy.decision_table import differences, read_table
+from authz.native import PolicyOptions
+from authz.policy import agent_contract, envoy_contract, rule_names
+from authz.policy.decision_table import DEADLINE_S, differences, read_table
 from authz.policy.engine import PolicySource
 from authz.policy.opa_native import NativeEngine
 from authz.policy.sources import existing, library_beside
 
 if TYPE_CHECKING:
     import re
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
     from pathlib import Path
 
     from authz.model import Verdict
     from authz.native import Library
     from authz.policy.decision_table import Case, Table
     from authz.policy.engine import Query
+
+
+_COMPILED: Final = "/compiled.rego"
+"""Of this module only the rules with a source are their author's."""
 
 
 class Outcome(StrEnum):
@@ -76,17 +81,43 @@ class Covered:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Exercised:
+    """A rule of the policy, and whether it held in some test; `places` are those of its definitions, "file:row".
+
+    One that was written in YAML has that name and that place.
+    """
+
+    name: str
+    place: str
+    held: bool
+    places: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """A whole run."""
 
     tests: tuple[Result, ...] = ()
     coverage: tuple[Covered, ...] = ()
+    rules: tuple[Exercised, ...] = ()
 
     @property
     def passed(self) -> bool:
         """Whether there was something to prove, and all of it held."""
         return any(tested.outcome is Outcome.PASS for tested in self.tests) and all(
             tested.held for tested in self.tests
+        )
+
+    @property
+    def rules_held_percent(self) -> float:
+        """How many of the rules held in some test; all of none."""
+        return 100 * sum(rule.held for rule in self.rules) / len(self.rules) if self.rules else 100.0
+
+    def with_held(self, places: Collection[str]) -> Report:
+        """The same report with the rules held whose definitions stand at these places."""
+        return replace(
+            self,
+            rules=tuple(replace(rule, held=rule.held or not {*places}.isdisjoint(rule.places)) for rule in self.rules),
         )
 
     def with_tests(self, more: Iterator[Result]) -> Report:
@@ -117,8 +148,11 @@ def rego_tests(suite: Suite, paths: tuple[Path, ...], run: str = "") -> Report:
     return Report(
         tests=tuple(_rego_test(result) for result in ran["results"]),
         coverage=tuple(
-            Covered(file=each["file"], percent=each["percent"], rows=tuple(each["rows"])) for each in ran["coverage"]
+            Covered(file=each["file"], percent=each["percent"], rows=tuple(each["rows"]))
+            for each in ran["coverage"]
+            if not each["file"].endswith(_COMPILED)
         ),
+        rules=exercised(ran["rules"]),
     )
 
 
@@ -143,6 +177,40 @@ def table_tests(suite: Suite, file: Path, wanted: re.Pattern[str]) -> Iterator[R
         query = policy.query(entrypoint)
         for case in cases:
             yield _table_test(file, case, query, interpret)
+
+
+def held_by_table(suite: Suite, file: Path) -> set[str]:
+    """The places of all rules that gave a value in some case of a table, asked slowly; see `table_tests`."""
+    table = read_table(file)
+    contract, _ = _contract(table, suite)
+    paths = existing([table.policy]) if table.policy else suite.paths
+    entrypoint = Policy(contract=contract, entrypoint=table.entrypoint or suite.entrypoint).rule
+    options = PolicyOptions(paths=(*paths, *library_beside(paths, contract)), contract=contract)
+    with suite.library.open_policy(options) as policy:
+        query = policy.prepare(entrypoint)
+        seen = (query.explain(orjson.dumps(case.input), DEADLINE_S) for case in table.cases)
+        return {rule_names.place(rule) for each in seen for rule in each["rules"] if rule.get("location")}
+
+
+def exercised(rules: Iterable[dict[str, Any]]) -> tuple[Exercised, ...]:
+    """Rules by the names that decisions have for them, each once, with all of its definitions."""
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for rule in rules:
+        source = rule_names.written(rule)
+        if source or not rule["location"]["file"].endswith(_COMPILED):
+            groups.setdefault((rule_names.named(rule), source or rule_names.place(rule)), []).append(rule)
+    return tuple(_exercised(name, place, group) for (name, place), group in groups.items())
+
+
+def _exercised(name: str, place: str, group: list[dict[str, Any]]) -> Exercised:
+    # A tool that is listed because it may be called says nothing of the rule on calls.
+    of_calls = [rule for rule in group if '"call"' in rule["source"]] or group
+    return Exercised(
+        name=name,
+        place=place,
+        held=any(rule["held"] for rule in of_calls),
+        places=tuple(map(rule_names.place, of_calls)),
+    )
 
 
 def _contract(table: Table, suite: Suite) -> tuple[Literal["agent", "envoy"], Callable[[bytes | None], Verdict]]:

@@ -30,10 +30,14 @@ func advice(written map[string]*ast.Module, compiler *ast.Compiler) ([]Problem, 
 			if allows(rule) {
 				found = append(found, vacuous(rule.Body)...)
 			}
+			found = append(found, neverHolds(rule)...)
+			found = append(found, shadowedDenies(rule)...)
+			found = append(found, fallible(rule)...)
 			return false
 		})
 		found = append(found, unequals(module)...)
 	}
+	found = append(found, unindexed(modules)...)
 	return append(found, negatedSets(compiler)...), nil
 }
 

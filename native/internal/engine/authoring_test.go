@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -41,6 +42,20 @@ func TestAdviceNamesEachTrapAndNothingElse(t *testing.T) {
 		`allow if {xs := {x | some x in input.xs}; count(xs - {1}) == 0}`:    "allow_by_absence",
 		`allow if {xs := input.xs; count(xs) == 0}`:                          "",
 		`outcomes contains {"effect": "deny"} if not input.x`:                "",
+		`_x if {input.a == "a"; input.a == "b"}`:                             "unreachable_rule",
+		`_x if {input.a in {"a", "c"}; "b" == input.a}`:                      "unreachable_rule",
+		`_x if {input.a in {"a", "b"}; input.a == "b"}`:                      "",
+		`_x if {input.a == "a"; not input.a == "b"}`:                         "",
+		`_x if {input.a == "a"; input.b == "b"}`:                             "",
+		`d := "allow" if {input.a} else := "deny" if {input.b}`:              "shadowed_deny",
+		`d := "allow" if {input.a} else := "deny"`:                           "",
+		`d := "deny" if {input.a} else := "allow" if {input.b}`:              "",
+		`deny contains 1 if to_number(input.a) > 1`:                          "deny_can_fail",
+		`deny contains 1 if {x := time.parse_rfc3339_ns(input.a); x > 1}`:    "deny_can_fail",
+		`deny contains 1 if input.a / input.b > 1`:                           "deny_can_fail",
+		`deny contains 1 if regex.match(input.a, "x")`:                       "deny_can_fail",
+		`deny contains 1 if {regex.match("x", input.a); input.a / 2 > 1}`:    "",
+		`allow if to_number(input.a) > 1`:                                    "",
 		`outcomes contains {"effect": "allow"} if not input.x`:               "allow_by_absence",
 	}
 	for policy, want := range cases {
@@ -49,6 +64,21 @@ func TestAdviceNamesEachTrapAndNothingElse(t *testing.T) {
 		found = slices.DeleteFunc(found, func(problem Problem) bool { return problem.Code == "missing_metadata" })
 		if err != nil || codes(found) != want {
 			t.Errorf("%s: %v %v", policy, found, err)
+		}
+	}
+}
+
+func TestAmongManyRulesTheOnesThatMeetEveryCallAreNamed(t *testing.T) {
+	text := strings.Builder{}
+	text.WriteString("package authz\n\n")
+	for number := range hotRules - 1 {
+		fmt.Fprintf(&text, "_many contains %d if input.tool.name == \"t%d\"\n\n", number, number)
+	}
+	hot := "_many contains -1 if {\n\tinput.phase == \"call\"\n\tinput.x > 1\n}\n"
+	for many, want := range map[string]string{text.String() + hot: "unindexed_rule", text.String(): ""} {
+		root := tree(t, map[string]string{"p.rego": many})
+		if found, err := Check(CheckOptions{Paths: []string{root}, Contract: Agent}); err != nil || codes(found) != want {
+			t.Fatal(found, err)
 		}
 	}
 }
@@ -140,6 +170,13 @@ func TestTestsAreRunWithWhatStandsBesideThem(t *testing.T) {
 	many := report.Results[2]
 	if strings.Join(many.Cases, " ") != "bad" || !strings.Contains(many.Output, "asked ann") || many.Location.Row != 10 {
 		t.Fatalf("%+v", many)
+	}
+	rules := []string{}
+	for _, rule := range report.Rules {
+		rules = append(rules, fmt.Sprint(rule.Name, "=", rule.Held))
+	}
+	if strings.Join(rules, " ") != "data.authz.allow=true data.authz.unused=false" {
+		t.Fatal(rules)
 	}
 	if len(report.Coverage) != 1 || !slices.Contains(report.Coverage[0].Rows, 7) || report.Coverage[0].Percent == 100 {
 		t.Fatalf("%+v", report.Coverage)

@@ -58,10 +58,17 @@ type Coverage struct {
 	Rows    []int   `json:"rows"`
 }
 
+// Held says whether a rule of the policy gave a value in some test.
+type Held struct {
+	Rule
+	Held bool `json:"held"`
+}
+
 // TestReport is a whole run, in the order of the sources.
 type TestReport struct {
 	Results  []TestResult `json:"results"`
 	Coverage []Coverage   `json:"coverage"`
+	Rules    []Held       `json:"rules"`
 }
 
 // Test does what `opa test` does.
@@ -98,7 +105,12 @@ func (l *source) test(options TestOptions) (*TestReport, error) {
 	if err != nil {
 		return nil, err
 	}
-	report := &TestReport{Results: []TestResult{}, Coverage: l.coverage(covered, options.Beside)}
+	seen := covered.Report(l.modules)
+	report := &TestReport{
+		Results:  []TestResult{},
+		Coverage: l.coverage(seen, options.Beside),
+		Rules:    l.held(seen, options.Beside),
+	}
 	var again []string
 	for _, each := range ended {
 		report.Results = append(report.Results, result(each))
@@ -190,9 +202,9 @@ func result(each *tester.Result) TestResult {
 }
 
 // coverage speaks of the policy alone: not of its tests, nor of what stands beside it.
-func (l *source) coverage(covered *cover.Cover, beside []string) []Coverage {
+func (l *source) coverage(seen cover.Report, beside []string) []Coverage {
 	found := []Coverage{}
-	for file, report := range covered.Report(l.modules).Files {
+	for file, report := range seen.Files {
 		if strings.HasSuffix(file, "_test.rego") || below(beside, file) || report.CoveredLines+report.NotCoveredLines == 0 {
 			continue
 		}
@@ -203,5 +215,24 @@ func (l *source) coverage(covered *cover.Cover, beside []string) []Coverage {
 		found = append(found, Coverage{File: shown(file), Percent: report.Coverage, Rows: rows})
 	}
 	slices.SortFunc(found, func(left, right Coverage) int { return cmp.Compare(left.File, right.File) })
+	return found
+}
+
+// held lists the rules of the policy alone, in the order of the sources.
+func (l *source) held(seen cover.Report, beside []string) []Held {
+	found := []Held{}
+	for _, module := range inOrder(l.modules) {
+		file := module.Package.Location.File
+		if strings.HasSuffix(file, "_test.rego") || below(beside, file) {
+			continue
+		}
+		ast.WalkRules(module, func(rule *ast.Rule) bool {
+			if !rule.Default {
+				written := Rule{rule.Ref().String(), string(rule.Location.Text), locate(rule.Location)}
+				found = append(found, Held{written, seen.IsCovered(file, rule.Head.Location.Row)})
+			}
+			return false
+		})
+	}
 	return found
 }

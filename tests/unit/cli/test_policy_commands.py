@@ -382,3 +382,33 @@ def test_a_playbook_is_added_tested_and_bundled(run: Run, tmp_path: Path) -> Non
 def test_playbooks_are_listed(run: Run) -> None:
     assert "Off-hours writes" in run("policy", "new").out
     assert "high-value-payment" in run("policy", "new", "--output", "json").document()
+
+
+def test_coverage_names_rules_that_held_in_no_test_and_has_a_floor(run: Run, yaml_policy: Path) -> None:
+    (yaml_policy / "policies" / "first.yaml").write_text(
+        YAML
+        + "  - {id: never, effect: deny, match: {tool: u}}\n  - {id: night, effect: deny, match: {tool: t}, mode: flag,\n"
+        "     when: [{field: args.n, equals: 1, optional: true}]}\n"
+    )
+    (yaml_policy / "tests").mkdir()
+    (yaml_policy / "tests" / "t.yaml").write_text(
+        "cases:\n  - {name: n, call: {agent: {id: ann, tenant: acme}, tool: t, args: {n: 1}}, want: {mode: flag}}\n"
+    )
+    run("policy", "compile", yaml_policy)
+    tested = run("test", "--coverage", yaml_policy)
+    assert (tested.code, f"held in no test: first/never  {yaml_policy}/policies/first.yaml:4" in tested.out) == (
+        0,
+        True,
+    )
+    assert "66.7 %  of 3 rules held in a test" in tested.out
+    assert run("test", "--min-coverage", "60", yaml_policy).code == 0
+    assert run("test", "--min-coverage", "70", yaml_policy).code == 1
+
+
+def test_why_a_call_is_denied_is_told_by_the_yaml_rule(run: Run, yaml_policy: Path) -> None:
+    text = YAML + "  - {id: never, effect: deny, match: {tool: t}}\n"
+    (yaml_policy / "policies" / "first.yaml").write_text(text)
+    run("policy", "compile", yaml_policy)
+    arguments = ("decide", "--policy", yaml_policy, "--tenant", "acme", "--agent", "ann", "--output", "json", "-")
+    told = run(*arguments, stdin=call("t", {})).document()
+    assert told["decided"] == [f"{yaml_policy}/policies/first.yaml:4 first/never"]
