@@ -387,7 +387,8 @@ def test_playbooks_are_listed(run: Run) -> None:
 def test_coverage_names_rules_that_held_in_no_test_and_has_a_floor(run: Run, yaml_policy: Path) -> None:
     (yaml_policy / "policies" / "first.yaml").write_text(
         YAML
-        + "  - {id: never, effect: deny, match: {tool: u}}\n  - {id: night, effect: deny, match: {tool: t}, mode: flag,\n"
+        + "  - {id: never, effect: deny, match: {tool: u}}\n"
+        + "  - {id: night, effect: deny, match: {tool: t}, mode: flag,\n"
         "     when: [{field: args.n, equals: 1, optional: true}]}\n"
     )
     (yaml_policy / "tests").mkdir()
