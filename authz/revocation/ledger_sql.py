@@ -21,6 +21,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from authz.database import METADATA
 from authz.revocation import standing
 from authz.revocation.entries import AgentEntry, EpochEntry, KillEntry, LiftEntry, encode_entry
+from authz.revocation.scopes import ScopeKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -31,7 +32,9 @@ if TYPE_CHECKING:
     from authz.revocation.entries import Entry
 
 TOMBSTONE_NS: Final = 3600 * 1_000_000_000
-"""How long what was lifted or has expired stays known: longer than any token lives, or an entry travels."""
+"""How long what was lifted stays known, and an expired kill of a token: longer than any lives, or an entry travels."""
+EXPIRED_NS: Final = 7 * 24 * TOMBSTONE_NS
+"""How long any other kill that has expired stays known: a clock that was ahead for a while must not end it (E11)."""
 BELIEVED_AFTER_NS: Final = 600 * 1_000_000_000
 """Life of an epoch before a sidecar's word can end it: one that lies may cost the others a snapshot now and then."""
 BELIEVED_EPOCHS: Final = 1_000
@@ -229,7 +232,7 @@ def _subject(entry: Entry) -> str:
 def _keep_until(entry: Entry) -> int | None:
     match entry:
         case KillEntry(expires_at_ns=expires_at_ns) if expires_at_ns:
-            return expires_at_ns + TOMBSTONE_NS
+            return expires_at_ns + (TOMBSTONE_NS if entry.scope.kind is ScopeKind.TOKEN else EXPIRED_NS)
         case LiftEntry(at_ns=at_ns):
             return at_ns + TOMBSTONE_NS
     return None

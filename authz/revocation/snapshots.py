@@ -33,9 +33,10 @@ REUSED_WITHIN: Final = 10_000
 
 @dataclass(frozen=True, slots=True, kw_only=True, weakref_slot=True)
 class Content:
-    """What stood at `head`: `entries` lines in a file, with their digest. Its last reader closes the file."""
+    """What stood at `head`, at that time: `entries` lines in a file, with their digest. Its last reader closes it."""
 
     head: Head
+    at_ns: int
     entries: int
     size_bytes: int
     sha256: str
@@ -64,12 +65,12 @@ class Snapshots:
             UnavailableError: the database cannot be used.
         """
         with self._making.setdefault(stream, threading.Lock()), self._database.read() as connection:
-            head = self._ledger.head(connection, stream)
+            head, now_ns = self._ledger.head(connection, stream), self._database.now_ns(connection)
             content = self._made.get(stream)
             least = min(sequence, head.sequence) if epoch == head.epoch else 0
-            if content is None or not _serves(content, head, least):
-                content = self._made[stream] = _write(head, self._ledger.standing(connection, stream))
-            now_ns = self._database.now_ns(connection)
+            # One from the future was made while a clock was ahead, and may lack what that clock took for long over.
+            if content is None or content.at_ns > now_ns or not _serves(content, head, least):
+                content = self._made[stream] = _write(head, now_ns, self._ledger.standing(connection, stream))
         described = Snapshot(
             stream=stream,
             epoch=content.head.epoch,
@@ -88,7 +89,7 @@ def _serves(content: Content, head: Head, least: int) -> bool:
     return made.epoch == head.epoch and is_near
 
 
-def _write(head: Head, standing: Iterator[list[bytes]]) -> Content:
+def _write(head: Head, at_ns: int, standing: Iterator[list[bytes]]) -> Content:
     entries, digest = 0, sha256()
     file = tempfile.TemporaryFile()  # noqa: SIM115 - closed with its content
     for lines in standing:
@@ -97,6 +98,8 @@ def _write(head: Head, standing: Iterator[list[bytes]]) -> Content:
         file.write(text)
         entries += len(lines)
     file.flush()
-    content = Content(head=head, entries=entries, size_bytes=file.tell(), sha256=digest.hexdigest(), file=file)
+    content = Content(
+        head=head, at_ns=at_ns, entries=entries, size_bytes=file.tell(), sha256=digest.hexdigest(), file=file
+    )
     weakref.finalize(content, file.close)
     return content

@@ -12,25 +12,27 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from sqlalchemy import delete, update
 from sqlalchemy.exc import IntegrityError
 
+from authz.database import Database, migrate
 from authz.errors import ConfigError, InvalidRequestError
 from authz.model import AgentFacts, Autonomy, Lifecycle
 from authz.revocation import publication_sql
 from authz.revocation.entries import AgentEntry, EpochEntry, KillEntry, LiftEntry, Snapshot, read
 from authz.revocation.guard import Guard, KillState
 from authz.revocation.kills_sql import KILLS, Quota, Repeat
-from authz.revocation.ledger_sql import ENTRIES, TOMBSTONE_NS
+from authz.revocation.ledger_sql import ENTRIES, EXPIRED_NS, TOMBSTONE_NS
 from authz.revocation.publication_sql import PublicationState
 from authz.revocation.reports_sql import REPORTS, Applied, Reports
 from authz.revocation.scopes import Scope, ScopeKind
 from authz.revocation.snapshots import REUSED_WITHIN, Snapshots
 from authz.revocation.stream_keys_sql import STREAM_KEYS, StreamKeys
 from authz.sealing import KeyEncryptionKey
+from tests.fakes import FakeClock
 from tests.ledgers import AGENT, BEN, CARA, TENANT, kill_entry, ledger_desk, lift_entry, read_content
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
-    from authz.database import Database
     from authz.revocation.guard import KillRecord
     from tests.ledgers import LedgerDesk
 
@@ -108,17 +110,40 @@ def test_only_what_stands_is_in_a_snapshot(desk: LedgerDesk) -> None:
     agent = AgentEntry(sequence=0, agent="billing", version=3, facts=facts)
     with desk.database.read() as connection:
         now_ns = desk.database.now_ns(connection)
-    gone = now_ns - TOMBSTONE_NS - 1
+    gone, expired = now_ns - TOMBSTONE_NS - 1, now_ns - EXPIRED_NS - 1
+    token = KillEntry(
+        sequence=0,
+        id="token",
+        version=1,
+        scope=Scope(ScopeKind.TOKEN, "acme", "0" * 64),
+        at_ns=1,
+        expires_at_ns=gone,
+    )
     desk.append("acme", kill_entry("stands"), kill_entry("lifted"), kill_entry("long-lifted"), agent)
     desk.append("acme", lift_entry("lifted", at_ns=now_ns), lift_entry("long-lifted", at_ns=gone))
-    desk.append("acme", kill_entry("expired", expires_at_ns=gone), kill_entry("ends", expires_at_ns=now_ns))
+    desk.append("acme", kill_entry("expired", expires_at_ns=expired), kill_entry("ends", expires_at_ns=gone), token)
     standing = desk.standing("acme")
     assert set(standing) == {"kill-stands", "kill-lifted", "kill-ends", "agent"}
     assert isinstance(standing["kill-lifted"], LiftEntry)
     assert desk.standing("globex") == {}
     with desk.database.write() as connection:
-        assert desk.ledger.compact(connection) == 2
-    assert len(desk.entries("acme")) == 8
+        assert desk.ledger.compact(connection) == 3
+    assert len(desk.entries("acme")) == 9
+
+
+def test_e11_a_snapshot_made_while_the_clock_was_ahead_is_made_anew(tmp_path: Path) -> None:
+    clock = FakeClock()
+    database = Database(f"sqlite:///{tmp_path / 'control.db'}", clock=clock)
+    migrate(database)
+    desk = ledger_desk(database)
+    snapshots = Snapshots(database, desk.ledger, desk.keys)
+    desk.append("acme", kill_entry("a", expires_at_ns=clock.wall_ns + TOMBSTONE_NS))
+    ahead_ns = EXPIRED_NS + 2 * TOMBSTONE_NS
+    clock.wall_ns += ahead_ns
+    assert taken(desk, snapshots)[0].entries == 0
+    clock.wall_ns -= ahead_ns
+    assert taken(desk, snapshots)[0].entries == 1
+    database.close()
 
 
 # Keys of streams
