@@ -156,7 +156,7 @@ def _print(receipt: pb.KillReceipt) -> None:
     if receipt.unreached:
         line("  A sidecar without news denies writes after 2 s and reads after 300 s: see `authz sidecars list`.")
     if not count and not receipt.unreached:
-        line("  no sidecar follows this tenant: nothing enforces it yet")
+        line(typer.style("  no sidecar follows this tenant: nothing enforces it yet", fg="red"))
 
 
 def _headline(kill: pb.Kill) -> str:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from authz._gen.authz.control.v1 import bundles_pb2 as pb
-from authz.control.refusals import Code, RefusedError
+from authz.control.refusals import Code, RefusedError, malformed
 from authz.errors import BundleError
 from authz.model import Status
 from authz.policy import trust
@@ -22,7 +22,6 @@ from authz.policy.sources import what_lies_beside
 from authz.policy.trust import Candidate
 from authz.reasons import (
     BUNDLE_CODES,
-    CONTROL_REQUEST,
     PUSH_CHANGED,
     PUSH_UNPINNED,
     REFUSED,
@@ -72,7 +71,7 @@ class BundlesService:
         if self._pins is None:
             raise RefusedError(Code.FAILED_PRECONDITION, PUSH_UNPINNED)
         if not NAME.fullmatch(request.name):
-            raise RefusedError(Code.INVALID_ARGUMENT, CONTROL_REQUEST, "`name` is not a bundle's id")
+            raise malformed("`name` is not a bundle's id")
         for _ in range(ATTEMPTS):
             try:
                 return _message(self._push(request, caller, self._pins))

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Final
 
 from authz._gen.authz.control.v1 import sidecars_pb2 as pb
 from authz.control.callers import ALL_TENANTS
-from authz.control.refusals import Code, RefusedError
+from authz.control.refusals import Code, RefusedError, malformed
 from authz.errors import InvalidRequestError
 from authz.model import PLATFORM
 from authz.policy import directive, findings
 from authz.policy.bundle_reports_sql import BundleReport
 from authz.policy.registry import Place
 from authz.policy.rollout_reports_sql import Counted, Standing
-from authz.reasons import CONTROL_REQUEST, REVISION_UNKNOWN
+from authz.reasons import REVISION_UNKNOWN
 from authz.revocation.entries import thumbprint
 from authz.revocation.refill import Refill
 from authz.revocation.reports_sql import Applied
@@ -179,7 +179,7 @@ class ReplicationService:
     def report_bundles(self, request: pb.ReportBundlesRequest, caller: Caller) -> pb.ReportBundlesResponse:
         """Note which bundles answer at the caller's."""
         if len(request.bundles) > MAX_BUNDLES:
-            raise RefusedError(Code.INVALID_ARGUMENT, CONTROL_REQUEST, f"over {MAX_BUNDLES} bundles")
+            raise malformed(f"over {MAX_BUNDLES} bundles")
         self._bundles.reports.put(
             caller.id,
             [
@@ -242,12 +242,12 @@ def _standing(report: pb.RolloutReport, sidecar: str) -> Standing:
 
 def _counted(report: pb.RolloutReport) -> list[Counted]:
     if len(report.findings) > MAX_WINDOWS:
-        raise RefusedError(Code.INVALID_ARGUMENT, CONTROL_REQUEST, f"over {MAX_WINDOWS} windows")
+        raise malformed(f"over {MAX_WINDOWS} windows")
     for each in report.findings:
         try:
             findings.decode(each.counted)
         except ValueError as error:
-            raise RefusedError(Code.INVALID_ARGUMENT, CONTROL_REQUEST, f"findings: {error}") from None
+            raise malformed(f"findings: {error}") from None
     return [
         Counted(since_ns=each.stage_since_ns, run=each.run[:MAX_RUN], number=each.window, document=each.counted)
         for each in report.findings

@@ -17,12 +17,12 @@ from authz import reasons
 from authz._gen.authz.control.v1 import rollouts_pb2 as pb
 from authz.control import rollout_messages
 from authz.control.callers import Permission
-from authz.control.refusals import Code, RefusedError
+from authz.control.refusals import Code, RefusedError, malformed
 from authz.errors import InvalidRequestError
 from authz.policy import rollout
 from authz.policy.rollout import Actor
 from authz.policy.rollout_plan import ACTIVE, REVERSIBLE, Plan, Rollout, State
-from authz.reasons import CONTROL_REQUEST, ROLLOUT_BASELINE, ROLLOUT_PLAN, ROLLOUT_STATE
+from authz.reasons import ROLLOUT_BASELINE, ROLLOUT_PLAN, ROLLOUT_STATE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -122,7 +122,7 @@ class RolloutsService:
         """Steps of a scope with their evidence, newest first."""
         size = request.page_size or PAGE
         if not 0 < size <= MAX_PAGE or request.before < 0:
-            raise RefusedError(Code.INVALID_ARGUMENT, CONTROL_REQUEST, f"page_size is not 1 to {MAX_PAGE}")
+            raise malformed(f"page_size is not 1 to {MAX_PAGE}")
         with self._database.read() as connection:
             steps = self._book.steps(connection, request.tenant, limit=size, before=request.before)
         return pb.ListTransitionsResponse(transitions=map(rollout_messages.transition, steps))
