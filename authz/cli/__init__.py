@@ -25,9 +25,10 @@ if TYPE_CHECKING:
 
 COMMANDS: Final = {
     "init": "Write a policy to begin with.",
-    "policy": "Write policies in YAML and compile them to Rego.",
+    "policy": "Write policies in YAML, compile and compare them.",
     "lint": "Find what is wrong in a policy or for Envoy.",
     "test": "Run a policy's tests and decision tables.",
+    "test add": "Make a recorded call a case of a decision table.",
     "bundle": "Build, sign, verify, compare and publish policy bundles.",
     "rollout": "Let a candidate policy take the place of another, stage by stage.",
     "rollback": "Have the policy before answer again, everywhere at once.",
@@ -58,6 +59,8 @@ class _Commands(TyperGroup):
     """Commands that are known by name and summary until one of them runs."""
 
     def resolve_command(self, ctx: Context, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        if (two := " ".join(args[:2])) in COMMANDS:
+            return two, load(two), args[2:]
         name, _, rest = super().resolve_command(ctx, args)
         return name, load(str(name)), rest
 
@@ -80,9 +83,10 @@ for _name, _summary in COMMANDS.items():
 
 
 def load(name: str) -> Any:  # noqa: ANN401 - typer has no public type for what it makes of a function
-    """The command itself. Each option `--x-y` also has the environment variable AUTHZ_X_Y."""
-    module = import_module(f"authz.cli.{name}")
-    found = getattr(module, name)
+    """The command itself, `add_test` for `test add`. Each option `--x-y` also has the variable AUTHZ_X_Y."""
+    attribute = "_".join(reversed(name.split()))
+    module = import_module(f"authz.cli.{attribute}")
+    found = getattr(module, attribute)
     if isinstance(found, typer.Typer):
         return typer.main.get_command(found)
     single = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)

@@ -1,4 +1,4 @@
-"""`authz policy`: policies in YAML, and the Rego that they compile to."""
+"""`authz policy`: policies in YAML, the Rego that they compile to, and what another policy would answer otherwise."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from authz.authoring.compiling import MODULE, compile_rules, deciding_module
 from authz.cli import VARIABLES, as_written, group
 from authz.cli.files import read, replace
 from authz.cli.output import Output, OutputOption, document, line, pairs
+from authz.cli.policy_diff import EXAMPLES as DIFF_EXAMPLES
+from authz.cli.policy_diff import diff
 from authz.resources import shared
 
 EXAMPLES = """
@@ -24,9 +26,11 @@ Examples:
   authz policy compile --check policy/
 
   authz policy schema > policy.schema.json
+
+  authz policy diff --from bundles/starter --to candidate --records records
 """
 
-policy: Final = group("Write policies in YAML and compile them to Rego.", EXAMPLES)
+policy: Final = group("Write policies in YAML, compile them, and compare two on recorded calls.", EXAMPLES)
 
 FolderArgument = Annotated[Path, typer.Argument(help="The policy's folder, with policies/*.yaml; default: here.")]
 
@@ -95,3 +99,6 @@ def _list_playbooks(output: Output) -> None:
 def schema() -> None:
     """Print the JSON Schema of policies in YAML, for editors."""
     typer.echo(read(shared("schema") / "policy.json").decode(), nl=False)
+
+
+policy.command("diff", epilog=as_written(DIFF_EXAMPLES), context_settings=VARIABLES)(diff)

@@ -14,9 +14,8 @@ import (
 
 // Query is an entrypoint, prepared once for a policy. It is safe for concurrent use.
 type Query struct {
-	policy     *Policy
-	entrypoint ast.Ref
-	prepared   rego.PreparedEvalQuery
+	policy   *Policy
+	prepared rego.PreparedEvalQuery
 }
 
 // Prepare answers with the same Query for the same entrypoint, such as `authz/decision`.
@@ -57,7 +56,7 @@ func (p *Policy) prepare(entrypoint string) (*Query, error) {
 	if err != nil {
 		return nil, policyError(err)
 	}
-	return &Query{policy: p, entrypoint: ref, prepared: prepared}, nil
+	return &Query{policy: p, prepared: prepared}, nil
 }
 
 func (p *Policy) prepared() int {

@@ -172,6 +172,17 @@ RULES = (
         '_hits contains word if {walk(input.args, [_, word]); word == "x"}\n'
         'decision := {"effect": "allow", "reason": sprintf("%d", [count(_hits)])}\n'
     ),
+    (
+        '_small(args, name) if args[name] < 4\n_named("x") := 1\n_named("y") := 2\n'
+        'decision := {"effect": "allow", "reason": "g"} if _small(input.args, "amount")\n'
+        'else := {"effect": "deny", "reason": sprintf("%d", [_named(input.args.a)])}\n'
+    ),
+    (
+        "_a := input.args.a\n_words contains word if some word in input.args.list\n"
+        'decision := {"effect": "deny", "reason": "a"} if {input.args.amount > 3; _a == "x"}\n'
+        'else := {"effect": "deny", "reason": "b"} if {input.args.amount > 2; "y" in _words}\n'
+        'else := {"effect": "allow", "reason": "c"} if _a\n'
+    ),
 )
 
 

@@ -413,3 +413,82 @@ def test_why_a_call_is_denied_is_told_by_the_yaml_rule(run: Run, yaml_policy: Pa
     arguments = ("decide", "--policy", yaml_policy, "--tenant", "acme", "--agent", "ann", "--output", "json", "-")
     told = run(*arguments, stdin=call("t", {})).document()
     assert told["decided"] == [f"{yaml_policy}/policies/first.yaml:4 first/never"]
+
+
+def record(decision: str, **fields: Any) -> bytes:
+    """What the service records of a call that the starter policy allows to spend 900."""
+    asked = {
+        "version": 1,
+        "phase": "call",
+        "agent": {"id": "billing-agent", "tenant": "acme", "subject": "billing-agent", "session": "", "scopes": []},
+        "tool": {"server": "default", "name": "transfer_payment", "protocol": "mcp", "method": "tools/call"},
+        "args": {"amount": 900, "recipient": "office-supplies", "currency": "EUR"} | fields.pop("args", {}),
+        "facts": {"budgets": {}, "session": {}, "approval": {}},
+    }
+    known = {"decision_id": decision, "tenant": "acme", "agent": "billing-agent"}
+    tool = {"tool": {"server": "default", "name": "transfer_payment"}}
+    return json.dumps({**known, **tool, "input": asked, **fields}).encode() + b"\n"
+
+
+@pytest.fixture
+def records(tmp_path: Path) -> Path:
+    folder = tmp_path / "records"
+    folder.mkdir()
+    (folder / "a.jsonl").write_bytes(record("d1") + b"{ half a line\n" + record("d2", args={"amount": 20}))
+    return folder
+
+
+def test_a_diff_tells_which_calls_flip_and_a_gate_can_stop_on_it(records: Path, run: Run, tmp_path: Path) -> None:
+    none = tmp_path / "none.rego"
+    none.write_text('package authz\n\ndecision := {"effect": "deny", "reason": "closed"}\n')
+    page = tmp_path / "report.html"
+    compared = ("policy", "diff", "--from", STARTER, "--to", none, "--records", records, "--html", page)
+    told = run(*compared, "--output", "json")
+    report = told.document()
+    assert (told.code, report["total"], report["flip"], report["tightened"], report["unreadable"]) == (0, 2, 2, 2, 1)
+    assert report["groups"]["tool"] == [
+        {"before": "allow", "after": "deny", "tool": "default/transfer_payment", "calls": 2}
+    ]
+    assert "d1" in page.read_text()
+    assert run(*compared, "--fail-on", "flip").code == 1
+    assert run(*compared, "--fail-on", "loosened").code == 0
+    shown = run("policy", "diff", "--from", none, "--to", STARTER, "--records", records, "--fail-on", "loosened")
+    assert (shown.code, "stopped before, would run     2" in shown.out) == (1, True)
+
+
+def test_a_diff_without_records_is_refused(run: Run, tmp_path: Path) -> None:
+    compared = ("policy", "diff", "--from", STARTER, "--to", STARTER, "--records")
+    assert run(*compared, tmp_path).code == run(*compared, tmp_path / "none").code == 2
+
+
+def test_an_incident_becomes_a_test_and_is_shown_to_be_stopped(run: Run, records: Path, policy: Path) -> None:
+    asked = ("test", "add", policy, "--records", records, "--from-record")
+    open_yet = run(*asked, "d1", "--want", '{"effect": "allow"}', "--output", "json")
+    lessons = policy / "tests" / "lessons.yaml"
+    assert (open_yet.code, open_yet.document()["held"]) == (1, False)
+    assert "incident d1" in lessons.read_text()
+    held = run(*asked, "d2", "--name", "it stays stopped")
+    assert (held.code, "pass the policy answers as wanted" in held.out) == (0, True)
+    assert run(*asked, "d2", "--name", "it stays stopped").code == 2
+    tested = run("test", policy)
+    assert (tested.code, "fail incident d1" in tested.out) == (1, True)
+
+
+def test_a_lesson_needs_what_its_record_masks_where_a_rule_reads_it(run: Run, tmp_path: Path, policy: Path) -> None:
+    file = tmp_path / "r.jsonl"
+    file.write_bytes(record("d3", args={"recipient": "[MASKED:iban:x]"}, masked=["/input/args/recipient"]))
+    rule = policy / "policy.rego"
+    rule.write_text(
+        'package authz\n\ndefault decision := {"effect": "deny", "reason": "closed"}\n\n'
+        'decision := {"effect": "allow", "reason": "known"} if input.args.recipient == "us"\n'
+    )
+    asked = ("test", "add", policy, "--records", file, "--from-record", "d3")
+    refused = run(*asked)
+    assert (refused.code, "args.recipient" in refused.err) == (2, True)
+    assert not (policy / "tests" / "lessons.yaml").exists()
+    assert run(*asked, "--set", 'args.recipient="eve"').code == 0
+    for wrong in ('args.recipient="', "args.nobody=1"):
+        assert run(*asked, "--name", "x", "--set", wrong).code == 2
+    for wrong in ("{", "[]", "{}", '{"efect": "deny"}'):
+        assert run(*asked, "--name", "x", "--set", 'args.recipient="eve"', "--want", wrong).code == 2
+    assert run("test", "add", policy, "--records", file).code == 2
