@@ -1,0 +1,64 @@
+"""Rollouts with real programs: a control plane, sidecars under load, and one that is pinned."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+import yaml
+
+from bench import rollback
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.e2e
+START_S = 60
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[rollback.Stack]:
+    with rollback.running(tmp_path_factory.mktemp("stack"), 2) as running:
+        yield running
+
+
+def test_f11_under_load_candidates_that_flip_or_fail_are_taken_back_by_themselves(stack: rollback.Stack) -> None:
+    with rollback.loaded(stack, rate=80, agents=40) as failed:
+        for rego in (rollback.flipping(50), rollback.FAILING):
+            rollback.roll_out(stack, rego, 0.5)
+    assert failed == []
+    assert rollback.mixed(stack) == 0
+    records = stack.records()
+    named = {(record["rollout"], record["wave"], record["cohort"]) for record in records if record.get("cohort")}
+    assert {cohort for _, _, cohort in named} == {"baseline", "candidate"}
+    assert {wave for _, wave, _ in named} == {"canary-1"}
+    assert len({rollout for rollout, _, _ in named}) == 2
+
+
+def test_a_sidecar_serves_what_it_is_pinned_to_with_nothing_but_its_disk(stack: rollback.Stack, tmp_path: Path) -> None:
+    digest = stack.place(rollback.flipping(7))
+    settings = yaml.safe_load((stack.folder / "0" / "authz.yaml").read_text())
+    del settings["control"]
+    settings["audit"]["directory"] = str(tmp_path)
+    file = tmp_path / "authz.yaml"
+    file.write_text(yaml.safe_dump(settings))
+    command = [sys.executable, "-m", "authz", "serve", "--config", str(file), "--output", "json", "--pin"]
+    served = {pin: _revision([*command, pin]) for pin in ("configured", digest[:12])}
+    assert served["configured"] != served[digest[:12]]
+    unknown = subprocess.run([*command, "0" * 12], capture_output=True, text=True, timeout=START_S, check=False)
+    assert (unknown.returncode, unknown.stdout) == (2, "")
+
+
+def _revision(command: list[str]) -> str:
+    """What a sidecar says that it serves."""
+    serving = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    try:
+        assert serving.stdout is not None
+        return str(json.loads(serving.stdout.readline())["revision"])
+    finally:
+        serving.kill()
+        serving.communicate()
