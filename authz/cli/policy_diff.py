@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
 
-from authz.authoring.replay import Disagreement, Passed, Sameness, Side, replay
+from authz.authoring.disagreement import Disagreement
+from authz.authoring.replay import Passed, Sameness, Side, replay
 from authz.authoring.replay_page import page
 from authz.cli.files import replace
 from authz.cli.output import Output, OutputOption, document, line, pairs

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from authz.audit.masking import Masker
+from authz.authoring.disagreement import Disagreement
 from authz.authoring.replay import (
-    Disagreement,
     Passed,
     Sameness,
     Side,
