@@ -32,6 +32,7 @@ NOT_REACHED: Final = 3
 _KIND: Final = "SCOPE_KIND_"
 _STATE: Final = "KILL_STATE_"
 _AWAITING: Final = (pb.KILL_STATE_AWAITING_CONFIRMATION, pb.KILL_STATE_AWAITING_LIFT_CONFIRMATION)
+_WHOLE: Final = (pb.SCOPE_KIND_TENANT, pb.SCOPE_KIND_GLOBAL)
 _BAD: Final = ("failed", "refused")
 
 
@@ -144,6 +145,8 @@ def _print(receipt: pb.KillReceipt) -> None:
     until = instant(kill.expires_at) if kill.HasField("expires_at") else ""
     pairs({"id": kill.id, "until": until, "reason": kill.lift_reason or kill.reason}, indent="  ")
     if kill.state in _AWAITING:
+        if kill.scope.kind not in _WHOLE:
+            line("  it stops more of the tenant's agents than one person may alone: a quarter unless configured")
         line("  another person who may sign must say so within the window (10 minutes unless configured):")
         line(f"    authz kill confirm {kill.id}")
         return

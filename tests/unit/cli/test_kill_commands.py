@@ -223,6 +223,18 @@ def test_a_name_that_nobody_has_is_said_beside_the_receipt(authz: Callable[..., 
         assert (f"no agent `{name}` is registered in {tenant}" in ran.err) is (name == "Billing")
 
 
+def test_a_family_that_takes_two_people_says_why(authz: Callable[..., Ran], tenant: str) -> None:
+    assert authz("agents", "add", "root", "--tenant", tenant, "--owner", "ana").code == 0
+    for number in range(4):
+        added = authz("agents", "add", f"kid-{number}", "--tenant", tenant, "--owner", "ana", "--parent", "root")
+        assert added.code == 0
+    ran = authz("kill", "subtree", "root", "--tenant", tenant, "--reason", REASON)
+    assert (ran.code, ran.out.startswith("NOT IN FORCE")) == (1, True)
+    assert "more of the tenant's agents than one person may" in ran.out
+    whole = authz("kill", "tenant", "--tenant", tenant, "--reason", REASON).out
+    assert "more of the tenant's agents" not in whole
+
+
 def test_a_record_says_what_a_kill_is_of_and_never_the_jti(authz: Callable[..., Ran], tenant: str) -> None:
     authz("kill", "tool", "bank/pay", "--tenant", tenant, "--reason", REASON)
     authz("kill", "token", "jti-7", "--tenant", tenant, "--reason", REASON)
