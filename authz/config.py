@@ -248,6 +248,8 @@ class BundleTrust(Group):
     """Tenants served here, each of which the bundle must be for; empty: any."""
     max_step: Annotated[int, Field(ge=1)] = 1_000_000
     """How far a bundle's sequence may be ahead of the last one."""
+    data_loss: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Largest share of its data that a bundle may lose at once while its modules stay as they are; 1 checks nothing."""
 
 
 class PublishedBundle(Group):

@@ -499,6 +499,8 @@ BODY_CHANGED = _error("BODY_CHANGED", "the body changed after it was judged", _O
 
 BUNDLE_CODES: Final = {
     "BUNDLE_INVALID": "it does not compile, lacks the entrypoint, or cannot judge a first call",
+    "BUNDLE_SHRINK": "an update of data alone loses too much of it at once",
+    "BUNDLE_SHAPE": "an update of data alone leaves blank, or of another kind, what was there",
     "BUNDLE_GOLDEN": "an input of its golden set is not denied",
     "BUNDLE_TIMEOUT": "its first calls were not judged in time",
     "BUNDLE_POISON": "it ended the service again and again",

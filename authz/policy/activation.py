@@ -230,6 +230,8 @@ class Activation:
         if serving and serving.verified and serving.verified.digest == admitted.verified.digest:
             admission.activated(admitted)
             return _Serving(serving.policy, admitted.verified, serving.golden)
+        if serving and serving.verified and not returning:
+            admission.hold(admitted.verified, serving.verified)
         try:
             return _Serving(self._opened(source, admitted, admission), admitted.verified, admitted.verified.golden)
         except BundleError as error:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from authz.errors import BundleError, ConfigError
 from authz.policy import archive
+from authz.policy.data_guard import hold_data
 from authz.policy.input_fields import input_fields
 from authz.policy.pinned import Freshness, Signers, Trust
 from authz.policy.seen_file import Forgetful, SeenFile
@@ -107,6 +108,15 @@ class Admission:
         if digest not in seen.activated:
             self._memory.write(replace(seen, activated=(*seen.activated, digest)[-REMEMBERED:]))
 
+    def hold(self, verified: Verified, serving: Verified) -> None:
+        """Hold a candidate's data to the data that serves. An older one comes by a signed statement, and is not held.
+
+        Raises:
+            BundleError: BUNDLE_SHRINK, BUNDLE_SHAPE. It is not quarantined: the operator may allow it.
+        """
+        if verified.manifest.sequence > serving.manifest.sequence:
+            hold_data(serving.files, verified.files, share=self._trust.data_loss)
+
     def activated(self, admitted: Admitted) -> None:
         """Count a bundle, before it answers.
 
@@ -194,6 +204,7 @@ def pinned(settings: BundleTrust, *, engine: str, input_fields: frozenset[str] |
         engine=engine,
         input_fields=input_fields,
         max_step=settings.max_step,
+        data_loss=settings.data_loss,
     )
 
 

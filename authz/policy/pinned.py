@@ -68,6 +68,8 @@ class Trust:
     input_fields: frozenset[str] | None = None
     """Dotted paths of what the input holds; None: not compared."""
     max_step: int = MAX_STEP
+    data_loss: float = 1.0
+    """Largest share of its data that an update of data alone may lose; 1: all of it."""
     bounds: Bounds = BOUNDS
     """What an archive may weigh."""
 
