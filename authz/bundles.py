@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from authz.policy.origin import Origin
 
 log: Final = logging.getLogger(__name__)
+HEARD_NS: Final = 600 * 10**9
+"""An origin that was not heard for so long is down: longer than a question may be held, and a pause after it."""
 REPORT_NS: Final = 60 * 10**9
 """What stands is said again so often."""
 
@@ -85,6 +87,21 @@ def read_token(file: Path) -> str:
         OSError, ValueError: it cannot be read.
     """
     return file.read_text(encoding="ascii").strip()
+
+
+def is_current(fetcher: Fetcher, activation: Activation, clock: Clock) -> bool:
+    """Whether the origin was heard lately, or the bundle is in the first half of its life (failure matrix §3).
+
+    Asked for each destructive call.
+    """
+    heard_ns = fetcher.state.heard_ns
+    if heard_ns is not None and clock.monotonic_ns() - heard_ns <= HEARD_NS:
+        return True
+    verified = activation.verified
+    if verified is None:
+        return False
+    life = verified.manifest
+    return clock.unix_ns() < life.created_ns + (life.expires_ns - life.created_ns) // 2
 
 
 def standing(activation: Activation) -> dict[str, object]:

@@ -21,7 +21,7 @@ from authz.outcome import Course
 from authz.policy import envoy_contract
 from authz.policy.agent_input import NO_FACTS, Facts, agent_facts, input_document
 from authz.policy.engine import complete
-from authz.reasons import MEMORY_WRITES_PAUSED, REVOKED, SYS_DEADLINE, SYS_INTERNAL
+from authz.reasons import MEMORY_WRITES_PAUSED, POLICY_STALE, REVOKED, SYS_DEADLINE, SYS_INTERNAL
 from authz.revocation.kills import MEMORY_WRITES, NoKills
 from authz.value import value
 
@@ -105,6 +105,8 @@ class Ports:
     """The tool's own credential. Raises UnavailableError, UPSTREAM_CREDENTIAL, where it is not at hand."""
     observe: Callable[[Check, Decision], None]
     """Told of every decision, after its record: spans and metrics. Must only enqueue."""
+    is_policy_current: Callable[[], bool] = lambda: True
+    """Whether the policy is known to be the newest, or is young enough; what destroys needs one of the two."""
 
 
 @value
@@ -279,6 +281,8 @@ class PolicyDecisionPoint:
         if course.call is not call:
             self._refuse_stopped(course)
         if verdict.risk is Risk.DESTRUCTIVE and course.principal is not None:
+            if not self._ports.is_policy_current():
+                raise UnavailableError(POLICY_STALE)
             self._ports.front.vouch(course.check, course.route, course.principal)
         if course.agent is None:
             return verdict

@@ -480,6 +480,11 @@ POLICY_DENY = _reason(
     "the policy denies this call",
     "Do not repeat the call unchanged.",
 )
+POLICY_STALE = _error(
+    "POLICY_STALE",
+    "nobody answers where the policy is published, and it is past half of its life: destructive calls wait",
+    "Retry later; operators: see `authz status`.",
+)
 POLICY_BODY_TRUNCATED = _error(
     "POLICY_BODY_TRUNCATED",
     "the body was truncated and the policy does not read input.truncated_body",

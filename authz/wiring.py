@@ -24,7 +24,7 @@ from authz.audit.masking import KEY_BYTES, Masker
 from authz.audit.record import RecordWriter
 from authz.audit.recorder import Recorder
 from authz.budgets.reservations import NoBudgets
-from authz.bundles import fetcher, followed, standing
+from authz.bundles import fetcher, followed, is_current, standing
 from authz.clock import SystemClock, random_id
 from authz.config import Issuer
 from authz.edge import reply
@@ -318,7 +318,13 @@ class Sidecar:
             credential=self._credentials.of,
             sessions=Sessions(self._clock),
             observe=self._observe,
+            is_policy_current=self._is_policy_current(),
         )
+
+    def _is_policy_current(self) -> Callable[[], bool]:
+        if self._fetcher is None:
+            return lambda: True
+        return functools.partial(is_current, self._fetcher, self.activation, self._clock)
 
     def _observe(self, check: Check, decision: Decision) -> None:
         self.metrics.observe(decision)

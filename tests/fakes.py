@@ -249,6 +249,7 @@ class Bench:
         self.sessions = Sessions(self.clock)
 
     credential: Callable[[Check, Route, Principal | None], object] = lambda *_: None
+    is_policy_current: Callable[[], bool] = lambda: True
 
     def pdp(self, config: Config | None = None) -> PolicyDecisionPoint:
         numbers = itertools.count(1)
@@ -264,5 +265,6 @@ class Bench:
             credential=self.credential,
             sessions=self.sessions,
             observe=lambda _, decision: self.observed.append(decision),
+            is_policy_current=self.is_policy_current,
         )
         return PolicyDecisionPoint(config or configuration(), ports)

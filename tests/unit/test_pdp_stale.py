@@ -1,4 +1,4 @@
-"""Knowledge of kills that has grown old: what is served on it, flagged, and what is not (failure matrix §3)."""
+"""Knowledge that has grown old, of kills or the policy: what is served on it, and what is not (failure matrix §3)."""
 
 from __future__ import annotations
 
@@ -69,3 +69,12 @@ def test_a_kill_that_is_known_bites_however_old_the_rest_is() -> None:
     bench.kills.age_s = 10.0
     bench.kills.kill("agent-1")
     assert bench.pdp().decide(Check(), FakeClaim(), render).decision.reason == "REVOKED"
+
+
+@pytest.mark.parametrize(("risk", "forwards"), [("read", True), ("write", True), ("destructive", False), (None, False)])
+def test_on_a_policy_that_may_be_old_what_destroys_is_denied(risk: str | None, forwards: bool) -> None:  # noqa: FBT001
+    bench = Bench(is_policy_current=lambda: False)
+    bench.policies.query = FakeQuery({"effect": "allow"} | ({"risk": risk} if risk else {}))
+    decision = bench.pdp().decide(Check(), FakeClaim(), render).decision
+    assert decision.forwards is forwards
+    assert (decision.reason == "POLICY_STALE") is not forwards

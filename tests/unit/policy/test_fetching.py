@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import orjson
 import pytest
 
+from authz.bundles import is_current
 from authz.config import BundleTrust, Policy
 from authz.errors import BundleError
 from authz.native import Library
@@ -235,3 +238,31 @@ def test_each_look_is_told(service: Service) -> None:
     service.publish(bundle(1))
     service.publish(b"x")
     assert [(bool(each.serving), each.code) for each in service.told] == [(True, ""), (True, "BUNDLE_ARCHIVE")]
+
+
+def test_a_bundle_is_current_while_its_origin_is_heard_and_then_for_half_of_its_life(service: Service) -> None:
+    def current() -> bool:
+        return is_current(service.fetcher, service.activation, service.clock)
+
+    assert not current()
+    service.publish(bundle(1))  # a day ago, for 30 days more
+    assert current()
+    service.shelf.is_down = True
+    service.fetcher.look()
+    service.clock.advance(14 * DAY_NS / 10**9)
+    assert current()
+    service.clock.advance(DAY_NS / 10**9)
+    assert not current()
+    service.start()
+    assert not current()
+    service.shelf.is_down = False
+    service.fetcher.look()
+    assert current()
+
+
+def test_f14_twenty_mebibytes_of_data_go_in_service_and_what_is_over_the_bound_does_not(service: Service) -> None:
+    blocks = {f"block-{number}": os.urandom(1 << 19).hex() for number in range(20)}
+    assert service.publish(bundle(1, **{"authz/blocks/data.json": orjson.dumps(blocks)})) == ""
+    assert service.answer() == "1"
+    assert service.publish(bytes(33 << 20)) == "BUNDLE_SIZE"
+    assert service.answer() == "1"
