@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
-Folder: TypeAlias = Literal["bundles/starter", "bundles/template", "envoy", "playbooks", "rego", "schema"]
+Folder: TypeAlias = Literal["bundles/starter", "bundles/template", "envoy", "pipelines", "playbooks", "rego", "schema"]
 
 _PACKAGE: Final = Path(__file__).resolve().parent
 

@@ -7,10 +7,11 @@ from typing import Annotated, Final
 
 import typer
 
-from authz.authoring import playbooks, reading
+from authz.authoring import explaining, pipelines, playbooks, reading
 from authz.authoring.compiling import MODULE, compile_rules, deciding_module
 from authz.cli import VARIABLES, as_written, group
 from authz.cli.files import read, replace
+from authz.cli.lint import policy as lint
 from authz.cli.output import Output, OutputOption, document, line, pairs
 from authz.cli.policy_diff import EXAMPLES as DIFF_EXAMPLES
 from authz.cli.policy_diff import diff
@@ -24,6 +25,12 @@ Examples:
   authz policy compile policy/
 
   authz policy compile --check policy/
+
+  authz policy explain policy/
+
+  authz policy lint policy/
+
+  authz policy ci --folder policy
 
   authz policy schema > policy.schema.json
 
@@ -93,6 +100,42 @@ def _list_playbooks(output: Output) -> None:
         document(summaries)
     else:
         pairs(summaries)
+
+
+@policy.command("explain", epilog=as_written("Examples:\n\n  authz policy explain policy/"), context_settings=VARIABLES)
+def explain(
+    folder: FolderArgument = Path(),
+    rule: Annotated[str, typer.Option(help="Only rules with this in their names.")] = "",
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Tell in sentences what the rules in YAML do. For one call, ask `authz decide`."""
+    chosen = [each for each in reading.read_rules(folder) if rule in each.name]
+    if output is Output.JSON:
+        document([{"rule": each.name, "source": each.place, "told": list(explaining.explain(each))} for each in chosen])
+    else:
+        for each in chosen:
+            for text in explaining.explain(each):
+                line(text)
+            line()
+    raise typer.Exit(0 if chosen else 1)
+
+
+@policy.command("ci", epilog=as_written("Examples:\n\n  authz policy ci --folder policy"), context_settings=VARIABLES)
+def ci(
+    repository: Annotated[Path, typer.Argument(help="The repository; default: here.")] = Path(),
+    folder: Annotated[str, typer.Option(help="The policy's folder in it.")] = "policy",
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Write a GitHub Actions workflow and pre-commit hooks that hold the policy to its tests."""
+    written = pipelines.add(repository, folder)
+    if output is Output.JSON:
+        document({"files": written})
+        return
+    for path in written:
+        line(f"wrote {path}")
+
+
+policy.command("lint", epilog=as_written("Examples:\n\n  authz policy lint policy/"), context_settings=VARIABLES)(lint)
 
 
 @policy.command("schema", epilog=as_written("Examples:\n\n  authz policy schema"), context_settings=VARIABLES)

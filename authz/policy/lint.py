@@ -100,6 +100,7 @@ _BY_CODE: Final = {
         "compare input.tool.name, input.tool.server, input.agent.id or .tenant with ==",
     ),
     "undecidable_builtin": Rule("undecidable-builtin", Severity.WARNING, "take what it tells from the input"),
+    "not_formatted": Rule("not-formatted", Severity.WARNING, "run `opa fmt --write` on it"),
     "missing_metadata": Rule(
         "missing-metadata", Severity.WARNING, "say what it decides in a METADATA block, or begin its name with _"
     ),

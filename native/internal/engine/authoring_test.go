@@ -61,7 +61,9 @@ func TestAdviceNamesEachTrapAndNothingElse(t *testing.T) {
 	for policy, want := range cases {
 		root := tree(t, map[string]string{"p.rego": "# METADATA\n# title: t\n# scope: package\npackage authz\n\n" + policy + "\n"})
 		found, err := Check(CheckOptions{Paths: []string{root}, Contract: Agent})
-		found = slices.DeleteFunc(found, func(problem Problem) bool { return problem.Code == "missing_metadata" })
+		found = slices.DeleteFunc(found, func(problem Problem) bool {
+			return slices.Contains([]string{"missing_metadata", "not_formatted"}, problem.Code)
+		})
 		if err != nil || codes(found) != want {
 			t.Errorf("%s: %v %v", policy, found, err)
 		}
@@ -76,9 +78,23 @@ func TestAmongManyRulesTheOnesThatMeetEveryCallAreNamed(t *testing.T) {
 	}
 	hot := "_many contains -1 if {\n\tinput.phase == \"call\"\n\tinput.x > 1\n}\n"
 	for many, want := range map[string]string{text.String() + hot: "unindexed_rule", text.String(): ""} {
-		root := tree(t, map[string]string{"p.rego": many})
+		root := tree(t, map[string]string{"p.rego": strings.TrimRight(many, "\n") + "\n"})
 		if found, err := Check(CheckOptions{Paths: []string{root}, Contract: Agent}); err != nil || codes(found) != want {
 			t.Fatal(found, err)
+		}
+	}
+}
+
+func TestModulesThatAreNotInTheStandardFormAreNamed(t *testing.T) {
+	for policy, want := range map[string]string{
+		"package authz\n\n_x := 1\n": "", "package authz\n\n_x  :=  1\n": "not_formatted",
+	} {
+		for _, manifest := range []map[string]string{{}, {".manifest": "{}"}} {
+			manifest["p.rego"] = policy
+			root := tree(t, manifest)
+			if found, err := Check(CheckOptions{Paths: []string{root}, Contract: Agent}); err != nil || codes(found) != want {
+				t.Fatal(found, err)
+			}
 		}
 	}
 }
@@ -103,6 +119,7 @@ _private := 1
 		"p_test.rego": "package authz_test\n\ntest_nothing if true\n",
 	})
 	found, err := Check(CheckOptions{Paths: []string{root}, Contract: Agent})
+	found = slices.DeleteFunc(found, func(problem Problem) bool { return problem.Code == "not_formatted" })
 	if err != nil || len(found) != 1 || found[0].Location.Row != 3 || !strings.Contains(found[0].Message, "data.authz.bare") {
 		t.Fatal(found, err)
 	}

@@ -1,7 +1,11 @@
 package engine
 
 import (
+	"bytes"
+	"strings"
+
 	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/format"
 	"github.com/open-policy-agent/opa/v1/loader"
 )
 
@@ -23,7 +27,11 @@ func Check(options CheckOptions) ([]Problem, error) {
 	if ofInput := schemas.Get(ast.SchemaRootRef.Append(ast.StringTerm("input"))); ofInput != nil {
 		schemas.Put(ast.SchemaRootRef, ofInput)
 	}
-	loaded, err := checked(options)
+	read, err := readPaths(options.Paths, 0)
+	if err != nil {
+		return policyError(err).Problems, nil
+	}
+	loaded, err := read.load(ast.CapabilitiesForThisVersion(), nil)
 	if err != nil {
 		return policyError(err).Problems, nil
 	}
@@ -32,13 +40,26 @@ func Check(options CheckOptions) ([]Problem, error) {
 		return problems(compiler.Errors), nil
 	}
 	found, err := advice(loaded.modules, compiler)
-	return append(found, undecidableCalls(compiler.Modules)...), err
+	found = append(found, undecidableCalls(compiler.Modules)...)
+	if options.Contract == Agent {
+		found = append(found, read.unformatted(loaded.modules)...)
+	}
+	return found, err
 }
 
-func checked(options CheckOptions) (*source, error) {
-	read, err := readPaths(options.Paths, 0)
-	if err != nil {
-		return nil, err
+// unformatted names modules that `opa fmt` would write in another way.
+func (s *snapshot) unformatted(modules map[string]*ast.Module) []Problem {
+	var found []Problem
+	for _, module := range inOrder(modules) {
+		place := &Location{File: shown(module.Package.Location.File), Row: 1, Col: 1}
+		file, read := s.files[strings.TrimPrefix(module.Package.Location.File, "/")]
+		if !read {
+			continue
+		}
+		written, err := format.Source(place.File, file.Data)
+		if err == nil && !bytes.Equal(written, file.Data) {
+			found = append(found, Problem{"not_formatted", "the module is not in the standard form", place})
+		}
 	}
-	return read.load(ast.CapabilitiesForThisVersion(), nil)
+	return found
 }

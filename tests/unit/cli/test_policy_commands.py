@@ -492,3 +492,27 @@ def test_a_lesson_needs_what_its_record_masks_where_a_rule_reads_it(run: Run, tm
     for wrong in ("{", "[]", "{}", '{"efect": "deny"}'):
         assert run(*asked, "--name", "x", "--set", 'args.recipient="eve"', "--want", wrong).code == 2
     assert run("test", "add", policy, "--records", file).code == 2
+
+
+def test_rules_are_told_in_sentences(run: Run, tmp_path: Path) -> None:
+    run("policy", "new", "--template", "high-value-payment", tmp_path / "p")
+    told = run("policy", "explain", tmp_path / "p", "--rule", "over-limit").out
+    assert told == (
+        "high-value-payment/over-limit (policies/high-value-payment.yaml:25): deny, reason payment_over_limit\n"
+        "  speaks of calls of any server/transfer_payment, by every agent of acme\n"
+        "  unless one of these is known not to hold; a field that is missing or of another type does not spare:\n"
+        "  - args.amount is above 10000\n"
+        "  says: The payment is above the limit, or its amount is no number.\n\n"
+    )
+    assert run("policy", "explain", tmp_path / "p", "--rule", "nothing").code == 1
+
+
+def test_the_lint_of_policies_is_the_lint(run: Run, yaml_policy: Path) -> None:
+    run("policy", "compile", yaml_policy)
+    assert run("policy", "lint", yaml_policy).out == run("lint", yaml_policy).out
+
+
+def test_a_repository_gets_its_pipelines(run: Run, tmp_path: Path) -> None:
+    run("init", tmp_path / "policy")
+    written = run("policy", "ci", tmp_path, "--output", "json").document()["files"]
+    assert sorted(written) == [f"{tmp_path}/.github/workflows/policy.yaml", f"{tmp_path}/.pre-commit-config.yaml"]
