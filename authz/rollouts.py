@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 log: Final = logging.getLogger(__name__)
 ASK_S: Final = 1.0
 """How often what was found is told and what is to be done is asked."""
+AGAIN_NS: Final = 4 * 10**9
+"""What did not change is told again so often while a rollout is under way."""
 FOLDER: Final = "rollouts"
 MAX_TOLD: Final = 4
 """Windows that one report holds."""
@@ -68,6 +70,8 @@ class Rollouts:
         self._open: dict[str, Opened] = {}
         self._refused: dict[tuple[str, int], str] = {}
         self._told: dict[str, Directive] = {}
+        self._said: dict[str, tuple[pb.RolloutReport, int]] = {}
+        self._monotonic_ns = clock.monotonic_ns
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="rollouts", daemon=True)
 
@@ -113,8 +117,10 @@ class Rollouts:
         Raises:
             ProgramError: the control plane refused, or was not reached.
         """
-        request = pb.ReportRolloutsRequest(reports=[self._report(told) for told in self._told.values()])
+        due = [report for report in map(self._report, self._told.values()) if self._is_due(report)]
+        request = pb.ReportRolloutsRequest(reports=due)
         answer = self._membership.control.call("ReportRollouts", request, pb.ReportRolloutsResponse)
+        self._said |= {report.tenant: (report, self._monotonic_ns()) for report in due}
         for signed in answer.directives:
             statement = Statement(body=signed.body, signature=signed.signature, kid=signed.kid)
             try:
@@ -122,6 +128,12 @@ class Rollouts:
             except BundleError as error:
                 log.error("%s", error)  # noqa: TRY400 - what a directive says wrong is no fault of ours
         self._keep_trips()
+
+    def _is_due(self, report: pb.RolloutReport) -> bool:
+        """News; and what is under way now and again, so that the control plane knows who follows it."""
+        said, said_ns = self._said.get(report.tenant, (None, 0))
+        under_way = self._told[report.tenant].mode is not Mode.BASELINE
+        return report != said or (under_way and self._monotonic_ns() - said_ns >= AGAIN_NS)
 
     def _run(self) -> None:
         while not self._stop.is_set():

@@ -84,6 +84,7 @@ def up(
             server=server,
             max_body_bytes=max_body,
             state=folder,
+            candidates=folder / "candidates",
             socket=sockets / "authz.sock",
             admin=sockets / "envoy-admin.sock",
             diagnostics=free_address(),

@@ -84,6 +84,8 @@ class Plan:
     """Whose tokens are taken where there is no control plane, with the next two."""
     audience: str = ""
     jwks: Path | None = None
+    candidates: Path | None = None
+    """Folder of bundle archives that rollouts may name."""
     templates: tuple[str, ...] = ()
     """Path templates of an HTTP API, by which policies know its tools."""
     control: Mapping[str, str] = field(default_factory=dict)
@@ -120,6 +122,7 @@ def for_service(plan: Plan) -> Json:
             "paths": [str(path) for path in plan.policy],
             "server": plan.server,
             "state": str(plan.state / "last-good"),
+            **({"candidates": str(plan.candidates)} if plan.candidates else {}),
         },
         "audit": {"directory": str(plan.records)},
         "telemetry": {"traces": str(plan.traces)},
