@@ -44,6 +44,8 @@ FRESH_S = 2.0
 READS_S = 4.0
 """How long `far` and `near` serve reads on stale knowledge: 300 s, as an operator may shorten it."""
 SERVED = "served"
+BUSY = {"AUDIT_UNAVAILABLE", "SYS_DEADLINE", "no answer: DEADLINE_EXCEEDED"}
+"""How a machine that is busy with something else refuses: rightly, and not what a witness is asked about."""
 REASON = "sends invoices to strangers"
 _NUMBERS = itertools.count(1)
 
@@ -171,8 +173,8 @@ class Witness:
         self._over.set()
 
     def after(self, moment: float) -> set[str]:
-        """All that was answered to what was asked after that moment."""
-        return {each for began, each in self.seen if began > moment}
+        """All that was answered to what was asked after that moment, by a machine that had time to judge it."""
+        return {each for began, each in self.seen if began > moment} - BUSY
 
 
 @contextmanager

@@ -54,11 +54,11 @@ def test_e7_a_ledger_that_is_restored_from_a_backup_frees_nobody_and_new_kills_b
         whole.heals()
         later, token_of_later = whole.somebody()
         assert len(whole.kill(later, wait_s=30).confirmed) == 2
-    assert {each.answer(token_of_later, "read") for each in whole.sidecars.values()} == {"REVOKED"}
+    eventually(lambda: {each.answer(token_of_later, "read") for each in whole.sidecars.values()} == {"REVOKED"})
     assert [each.after(0) for each in stopped] == [{"REVOKED"}] * 2
     assert all(each.after(0) <= {"AGENT_PAUSED", "KILL_STALE"} for each in halted)
-    assert {each.answer(its_token, "read") for each in whole.sidecars.values()} == {"AGENT_PAUSED"}
-    assert whole.far.answer(other) == SERVED
+    eventually(lambda: {each.answer(its_token, "read") for each in whole.sidecars.values()} == {"AGENT_PAUSED"})
+    eventually(lambda: whole.far.answer(other) == SERVED)
 
 
 def test_e14_a_sidecar_whose_folder_is_restored_serves_by_the_age_of_what_it_was_given_back(
