@@ -239,3 +239,15 @@ def test_a_directive_that_was_told_before_takes_nobodys_place(room: Room) -> Non
     sidecar.rollouts.take(enacted.directive)
     assert sidecar.rollouts.policies.enacted["acme"].directive.mode is Mode.CANARY
     assert {sidecar.rollouts.policies.enacted["acme"].cohort(None)} <= set(Cohort)
+
+
+def test_a_rollout_that_is_over_is_not_told_of_again(room: Room) -> None:
+    sidecar = room.sidecar
+    room.start(sidecar.place(CANDIDATE), tolerances={"samples": 10**6})
+    sidecar.rollouts.once()
+    room.back()
+    for _ in range(2):
+        sidecar.rollouts.once()
+    heard = [each.heard_at for each in room.status().sidecars]
+    sidecar.rollouts.once()
+    assert [each.heard_at for each in room.status().sidecars] == heard

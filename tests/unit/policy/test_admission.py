@@ -13,7 +13,7 @@ from authz.config import BundleFreshness, BundleSigners, BundleTrust, Policy
 from authz.errors import BundleError, ConfigError, UnavailableError
 from authz.model import NO_REVISION
 from authz.native import Library
-from authz.policy import agent_contract
+from authz.policy import agent_contract, archive
 from authz.policy.activation import Activation, Watch
 from authz.policy.admission import admission, pinned
 from authz.policy.engine import PolicySource
@@ -517,3 +517,19 @@ def test_what_a_bundle_asks_for_is_held_against_the_contract(service: Service) -
     assert service.activate() == "BUNDLE_INPUT"
     service.serve(of=FIRST.bent(declared={"min_engine": "9.0.0"}))
     assert service.activate() == "BUNDLE_ENGINE"
+
+
+def test_f1_a_rollouts_candidate_is_verified_like_any_other_and_moves_no_counter(service: Service) -> None:
+    running(service)
+    before = service.seen
+    service.put(archive.write({"policy.rego": b"package authz\n"}))
+    with pytest.raises(BundleError) as unsigned:
+        service.activation.open(service.source)
+    assert unsigned.value.code == "BUNDLE_UNSIGNED"
+    service.serve(of=SECOND)
+    opened = service.activation.open(service.source)
+    assert opened.policy.interpret(opened.policy.decision.evaluate(b"{}", 1.0)).reason == "2"
+    assert service.answer() == "1"
+    assert (service.seen.sequence, service.seen.digest) == (before.sequence, before.digest)
+    assert opened.verified is not None
+    assert opened.verified.digest in service.seen.activated, "it may return, as what served here may"
