@@ -51,7 +51,8 @@ class SignedLedger:
     def sequence(self) -> int:
         return len(self.entries)
 
-    def kill(self, kind: str, value: str = "", *, expires_at_ns: int = 0) -> str:
+    def kill(self, kind: str, value: str = "", *, expires_at_ns: int = 0, off_ns: int = 0) -> str:
+        """Its clock is off by so much; `expires_at_ns` is by that clock."""
         kill = f"e{self.epoch}k{self.sequence + 1}"
         self.entries.append(
             KillEntry(
@@ -59,7 +60,7 @@ class SignedLedger:
                 id=kill,
                 version=1,
                 scope=scopes.parse(kind, value, self.stream),
-                at_ns=self.clock.unix_ns(),
+                at_ns=self.clock.unix_ns() + off_ns,
                 expires_at_ns=expires_at_ns,
             )
         )

@@ -105,7 +105,7 @@ class Follower:
         self._max_pending = max_pending
         self._compact_bytes = compact_bytes
         self._time = LedgerTime(clock)
-        self._replica = Replica(self._time.now_ns, every_tenant=every_tenant)
+        self._replica = Replica(self._time.now_ns, clock.monotonic_ns, every_tenant=every_tenant)
         self._listed = Freshness(clock, self._time)
         self.every_tenant: Final = every_tenant
         self._streams: dict[str, _Stream] = {}
@@ -228,7 +228,7 @@ class Follower:
                 return
             message = self._read(followed, signed)
             if isinstance(message, Batch):
-                self._take_batch(followed, signed, message)
+                self._take_batch(followed, signed, message, heard=not direct)
             elif isinstance(message, Heartbeat):
                 self._take_heartbeat(followed, signed, message, direct=direct)
 
@@ -294,10 +294,10 @@ class Follower:
         if error.reason is KILL_UNREADABLE:
             stream.alarm = code
 
-    def _take_batch(self, stream: _Stream, signed: Signed, batch: Batch) -> None:
+    def _take_batch(self, stream: _Stream, signed: Signed, batch: Batch, *, heard: bool) -> None:
         place = self._replica.place(batch)
         if place is Place.NEXT:
-            self._replica.apply(batch)
+            self._replica.apply(batch, heard=heard)
             stream.said_at_ns = max(stream.said_at_ns, batch.at_ns)
             self._append(stream, batch.epoch, signed)
             if stream.later is not None:

@@ -47,14 +47,23 @@ class Replica:
 
     Args:
         now_ns: the ledger's time, as far as it is known; see `freshness`.
+        running_ns: our running clock.
         streams: the tenants it serves; the platform's stream is always among them.
         every_tenant: a tenant without a stream is one that the ledger has not spoken of, and none of ours to refuse.
     """
 
-    def __init__(self, now_ns: Callable[[], int], streams: Iterable[str] = (), *, every_tenant: bool = False) -> None:
+    def __init__(
+        self,
+        now_ns: Callable[[], int],
+        running_ns: Callable[[], int],
+        streams: Iterable[str] = (),
+        *,
+        every_tenant: bool = False,
+    ) -> None:
         self._unspoken = StreamState() if every_tenant else None
         self._states = {stream: StreamState() for stream in (PLATFORM, *streams)}
         self._now_ns = now_ns
+        self._running_ns = running_ns
         self.sequence = 0
         """Grows with every change; unchanged means that nothing need be looked up again."""
 
@@ -86,12 +95,18 @@ class Replica:
             return Place.OLD
         return Place.GAP if batch.first > sequence + 1 else Place.NEXT
 
-    def apply(self, batch: Batch) -> Place:
-        """Take a batch if it is the next one; of one that overlaps what is known, the rest."""
+    def apply(self, batch: Batch, *, heard: bool = False) -> Place:
+        """Take a batch if it is the next one; of one that overlaps what is known, the rest.
+
+        Args:
+            batch: verified.
+            heard: it came by itself as it was made, not from a disk or in answer to a question about the past.
+        """
         place = self.place(batch)
         if place is Place.NEXT:
             state = self._states[batch.stream]
-            state.apply(entry for entry in batch.entries if entry.sequence > state.sequence)
+            rest = (entry for entry in batch.entries if entry.sequence > state.sequence)
+            state.apply(rest, self._running_ns() if heard else None)
             self.sequence += 1
         return place
 
@@ -163,7 +178,7 @@ class Replica:
         return state
 
     def _first(self, state: StreamState, stream: str, scopes: Iterable[tuple[ScopeKind, str]]) -> Kill | None:
-        found = state.first(scopes, self._now_ns())
+        found = state.first(scopes, self._now_ns(), self._running_ns())
         if found is None:
             return None
         kill, kind, value = found

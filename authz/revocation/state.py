@@ -42,6 +42,7 @@ class StreamState:
         "_forgotten",
         "_ids",
         "_inherited",
+        "_until",
         "_values",
         "_versions",
         "epoch",
@@ -63,18 +64,25 @@ class StreamState:
         """By kind, the kills that are not lifted: their ids, and what they kill."""
         self._versions: dict[str, int] = {}  # of what was changed or lifted
         self._expiries: dict[str, int] = {}
+        self._until: dict[str, int] = {}
+        """On our running clock, how long a kill lasts that was heard as it was made: the ledger's clock may be set."""
         self._agents: dict[str, tuple[int, AgentFacts]] = {}
 
     def __len__(self) -> int:
         """How many kills are not lifted."""
         return sum(map(len, self._values.values()))
 
-    def apply(self, entries: Iterable[Entry]) -> None:
-        """Take entries in the order of the ledger."""
+    def apply(self, entries: Iterable[Entry], heard_ns: int | None = None) -> None:
+        """Take entries in the order of the ledger.
+
+        Args:
+            entries: all of one stream.
+            heard_ns: our running clock, where they were heard as they were made.
+        """
         for entry in entries:
             match entry:
                 case KillEntry():
-                    self._kill(entry)
+                    self._kill(entry, heard_ns)
                 case LiftEntry():
                     self._lift(entry)
                 case AgentEntry():
@@ -123,18 +131,24 @@ class StreamState:
             if self._agent_version(agent) <= version and (known is None or stopped != known[1]):
                 self._forgotten[agent] = (version, facts)
                 self._agents[agent] = (version, stopped)
+        self._until = {kill: at_ns for kill, at_ns in before._until.items() if kill in self._expiries}
 
     def facts(self, agent: str) -> AgentFacts | None:
         """What the registry says of the agent."""
         known = self._agents.get(agent)
         return known[1] if known is not None else None
 
-    def first(self, scopes: Iterable[tuple[ScopeKind, str]], now_ns: int) -> tuple[str, ScopeKind, str] | None:
-        """Id, kind and value of a kill of one of these scopes that has not expired at `now_ns`."""
+    def first(
+        self, scopes: Iterable[tuple[ScopeKind, str]], now_ns: int, running_ns: int
+    ) -> tuple[str, ScopeKind, str] | None:
+        """Id, kind and value of a kill of one of these scopes that has not expired at `now_ns`, by the ledger's time.
+
+        Nor at `running_ns`, by ours: a ledger whose clock was set does not end what it has just begun (E11).
+        """
         for kind, value in scopes:
             for kill in self._ids.get(value, "").split():
                 # It may kill this as another kind of thing, or have been lifted since it was found.
-                if kill in self._values[kind] and not self._is_expired(kill, now_ns):
+                if kill in self._values[kind] and not self._is_expired(kill, now_ns, running_ns):
                     return kill, kind, value
         return None
 
@@ -156,9 +170,9 @@ class StreamState:
         known = self._agents.get(agent)
         return known[0] if known else 0
 
-    def _is_expired(self, kill: str, now_ns: int) -> bool:
+    def _is_expired(self, kill: str, now_ns: int, running_ns: int) -> bool:
         expires_at_ns = self._expiries.get(kill)
-        return expires_at_ns is not None and expires_at_ns <= now_ns
+        return expires_at_ns is not None and expires_at_ns <= now_ns and self._until.get(kill, 0) <= running_ns
 
     def _version(self, kill: str) -> int:
         """Of the kill; 0 where it is not known."""
@@ -167,7 +181,7 @@ class StreamState:
             return changed
         return _FIRST if any(kill in values for values in self._values.values()) else 0
 
-    def _kill(self, entry: KillEntry) -> None:
+    def _kill(self, entry: KillEntry, heard_ns: int | None = None) -> None:
         known = self._version(entry.id)
         if known >= entry.version:
             return
@@ -175,6 +189,8 @@ class StreamState:
             self._end(entry.id)
         # What must be known of a kill stands before the kill can be found.
         if entry.expires_at_ns:
+            if heard_ns is not None:
+                self._until[entry.id] = heard_ns + entry.expires_at_ns - entry.at_ns
             self._expiries[entry.id] = entry.expires_at_ns
         if entry.version != _FIRST:
             self._versions[entry.id] = entry.version
@@ -202,6 +218,7 @@ class StreamState:
             self.values.discard(value)
             del self._ids[value]
         self._expiries.pop(kill, None)
+        self._until.pop(kill, None)
 
 
 def _narrower(known: AgentFacts, lost: AgentFacts) -> AgentFacts:

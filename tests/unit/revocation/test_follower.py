@@ -211,13 +211,31 @@ def test_after_a_restart_every_kill_still_holds(bench: Bench) -> None:
 def test_e11_a_ledger_whose_clock_was_ahead_ends_no_kill_early_once_it_is_right(bench: Bench) -> None:
     now_ns = bench.clock.unix_ns()
     bench.acme.kill("agent", "agent-1", expires_at_ns=now_ns + 600 * S)
-    bench.tell(bench.acme.batch())
+    bench.tell(bench.acme.batch(), direct=True)
     for off_s, killed in ((3600, False), (0, True)):
         for ledger in (bench.platform, bench.acme):
             bench.follower.take(ledger.stream, ledger.heartbeat(at_ns=now_ns + off_s * S), direct=True)
         assert (bench.killed(), bench.serves(Risk.WRITE)) == (killed, "fresh")
     bench.restart()
     assert (bench.killed(), bench.serves(Risk.READ)) == (True, "flagged")
+
+
+@pytest.mark.parametrize("off_s", [-3600, 3600])
+def test_e11_a_kill_lasts_from_when_it_is_heard_though_the_ledgers_clock_was_just_set(bench: Bench, off_s: int) -> None:
+    made_ns = bench.clock.unix_ns() + off_s * S
+    bench.acme.kill("agent", "agent-1", expires_at_ns=made_ns + 600 * S, off_ns=off_s * S)
+    bench.tell(bench.acme.batch())
+    assert bench.killed()
+    for now_s in (off_s, 0, 3600):
+        for ledger in (bench.platform, bench.acme):
+            bench.follower.take(ledger.stream, ledger.heartbeat(at_ns=bench.clock.unix_ns() + now_s * S), direct=True)
+        assert bench.killed(), now_s
+    bench.follower.take_snapshot("acme", *bench.acme.snapshot())
+    assert bench.killed()
+    bench.clock.advance(599)
+    assert bench.killed()
+    bench.clock.advance(2)
+    assert not bench.killed()
 
 
 @pytest.mark.parametrize(("age_s", "served"), [(0, "flagged"), (10, "flagged"), (600, "KILL_STALE")])

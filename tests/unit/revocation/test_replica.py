@@ -114,7 +114,7 @@ class Ledger:
 
 def replica(*ledgers: Ledger, now_ns: int = 0) -> Replica:
     """A replica of tenants acme and other that has applied these ledgers."""
-    following = Replica(lambda: now_ns, ["acme", "other"])
+    following = Replica(lambda: now_ns, lambda: 0, ["acme", "other"])
     for stream in following.streams:
         ledger = next((each for each in ledgers if each.stream == stream), Ledger(stream))
         assert following.restore(*ledger.snapshot()) is Place.NEXT
