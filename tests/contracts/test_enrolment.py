@@ -198,6 +198,11 @@ RPCS: dict[str, tuple[Message, type[Message]]] = {
         pb.ReportBundlesRequest(bundles=[pb.BundleState(tenant="acme", name="payments")]),
         pb.ReportBundlesResponse,
     ),
+    "PullCandidate": (pb.PullCandidateRequest(tenant="acme", sha256="a" * 64), pb.PullCandidateResponse),
+    "ReportRollouts": (
+        pb.ReportRolloutsRequest(reports=[pb.RolloutReport(tenant="acme", rollout="r")]),
+        pb.ReportRolloutsResponse,
+    ),
     "Report": (pb.ReportRequest(applied=[pb.Applied(stream="acme", epoch=1, sequence=1)]), pb.ReportResponse),
 }
 
@@ -243,6 +248,10 @@ FOREIGN: dict[str, Callable[[str], Message]] = {
     "PullPiece": lambda tenant: pb.PullPieceRequest(tenant=tenant, name="payments", sha256="a" * 64),
     "ReportBundles": lambda tenant: pb.ReportBundlesRequest(
         bundles=[pb.BundleState(tenant="acme", name="a"), pb.BundleState(tenant=tenant, name="a")]
+    ),
+    "PullCandidate": lambda tenant: pb.PullCandidateRequest(tenant=tenant, sha256="a" * 64),
+    "ReportRollouts": lambda tenant: pb.ReportRolloutsRequest(
+        reports=[pb.RolloutReport(tenant="acme", rollout="r"), pb.RolloutReport(tenant=tenant, rollout="r")]
     ),
     "PullEntries": lambda stream: pb.PullEntriesRequest(stream=stream),
     "PullSnapshot": lambda stream: pb.PullSnapshotRequest(stream=stream),
