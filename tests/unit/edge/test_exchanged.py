@@ -179,6 +179,9 @@ class Endpoint(ThreadingHTTPServer):
         self.status = 200
         self.answer: Any = {"access_token": "up.1", "token_type": "Bearer", "expires_in": 300}
         self.location = ""
+        self.answers = threading.Event()
+        """Cleared, it keeps whoever asks waiting."""
+        self.answers.set()
         self.received: list[tuple[dict[str, str], dict[str, list[str]]]] = []
         threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
 
@@ -192,6 +195,7 @@ class _Requests(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["content-length"])).decode()
+        self.server.answers.wait(10)
         self.server.received.append(({k.lower(): v for k, v in self.headers.items()}, parse_qs(body)))
         answer = self.server.answer
         raw = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
@@ -301,8 +305,10 @@ def test_a_call_is_refused_until_its_credential_is_there_and_then_runs_with_it(e
     credentials = UpstreamCredentials((one,), FakeClock())
     bench = Bench(credential=credentials.of)
     bench.front.on = one
+    endpoint.answers.clear()
     refused = bench.pdp().decide(CALLER, FakeClaim(), lambda *_: b"").decision
     assert (refused.reason, refused.http_status, refused.forwards) == ("UPSTREAM_CREDENTIAL", 503, False)
+    endpoint.answers.set()
     allowed = eventually(
         lambda: (found := bench.pdp().decide(CALLER, FakeClaim(), lambda *_: b"").decision).forwards and found
     )
