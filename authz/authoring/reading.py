@@ -20,7 +20,7 @@ from authz.model import Effect, Mode, Phase, Risk
 from authz.policy.agent_contract import MAX_APPROVAL_S
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
     from enum import StrEnum
     from pathlib import Path
 
@@ -300,11 +300,11 @@ def _charges(node: Node) -> list[JsonValue]:
     return charges
 
 
-def _choice(node: Node, kind: Callable[[str], Choice] | type[Choice]) -> Choice:
+def _choice(node: Node, kind: type[Choice]) -> Choice:
     try:
         return kind(operators.text(node))
     except ValueError:
-        known = ", ".join(kind)  # type: ignore[arg-type]
+        known = ", ".join(kind)
         raise PolicyFileError(node.line, f"`{node.value}` is none of {known}") from None
 
 

@@ -18,6 +18,7 @@ import orjson
 
 from authz.errors import PolicyError
 from authz.model import Effect, Mode
+from authz.policy.engine import Query as WholeQuery
 from authz.policy.engine import UndecidableError
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ class Comparison:
         return bool(self.before and self.after and self.before.runs and not self.after.runs)
 
 
-class Query(Protocol):
+class Query(WholeQuery, Protocol):
     """An entrypoint that can be asked about inputs of which a part is not known."""
 
     def evaluate_unknown(self, input_json: bytes, unknown: Sequence[Unknown], deadline_s: float) -> bytes | None:

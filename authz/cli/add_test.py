@@ -11,11 +11,9 @@ import typer
 from authz.authoring.lesson import extended, find, lesson
 from authz.cli.files import replace
 from authz.cli.output import Output, OutputOption, document, line, state
-from authz.cli.policy_diff import opened, record_files
-from authz.config import load
+from authz.cli.policy_diff import opened, record_files, side
 from authz.errors import ConfigError
 from authz.native import Library
-from authz.policy import agent_contract, envoy_contract
 from authz.policy.decision_table import WANTS, differences
 from authz.policy.engine import UndecidableError
 
@@ -81,18 +79,16 @@ def add_test(
 
 
 def _asked(policy: Path, made: Lesson, contract: Literal["agent", "envoy"], entrypoint: str) -> tuple[Difference, ...]:
-    interpret = envoy_contract.interpret if contract == "envoy" else agent_contract.interpret
-    rule = load(None, {"policy.contract": contract, "policy.entrypoint": entrypoint}).policy.rule
     with opened(Library.load(), policy, contract) as serving:
-        query = serving.query(rule)
+        asked = side(serving, contract, entrypoint)
         try:
-            query.evaluate_unknown(orjson.dumps(made.case.input), made.unknown, DEADLINE_S)
+            asked.query.evaluate_unknown(orjson.dumps(made.case.input), made.unknown, DEADLINE_S)
         except UndecidableError:
             places = ", ".join(".".join(path) for path in made.unknown)
             raise ConfigError(
                 f"the policy reads what the record masks: {places}", remedy="give each with --set PATH=JSON"
             ) from None
-        return differences(made.case, query, interpret)
+        return differences(made.case, asked.query, asked.interpret)
 
 
 def _lines(files: Sequence[Path]) -> Iterator[bytes]:

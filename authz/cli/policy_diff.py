@@ -16,7 +16,7 @@ from authz.authoring.replay import Passed, Sameness, Side, replay
 from authz.authoring.replay_page import page
 from authz.cli.files import replace
 from authz.cli.output import Output, OutputOption, document, line, pairs
-from authz.config import load
+from authz.config import Policy, load
 from authz.errors import ConfigError
 from authz.native import Library
 from authz.policy import agent_contract, envoy_contract
@@ -70,7 +70,7 @@ def diff(
     library = Library.load()
     found, passed = Disagreement(examples_each=examples), Passed()
     with opened(library, before, contract) as first, opened(library, after, contract) as second:
-        sides = (_side(first, contract, entrypoint), _side(second, contract, entrypoint))
+        sides = (side(first, contract, entrypoint), side(second, contract, entrypoint))
         lines = _Told(files)
         for one in replay(*sides, lines, passed, threads=os.cpu_count() or 1):
             found.add(one)
@@ -114,8 +114,9 @@ def opened(library: Library, path: Path, contract: Literal["agent", "envoy"]) ->
     return NativeEngine(library).open(policy_source(load(None, settings)))
 
 
-def _side(policy: NativePolicy, contract: Literal["agent", "envoy"], entrypoint: str) -> Side:
-    rule = load(None, {"policy.contract": contract, "policy.entrypoint": entrypoint}).policy.rule
+def side(policy: NativePolicy, contract: Literal["agent", "envoy"], entrypoint: str) -> Side:
+    """A policy that can be asked about recorded calls, and how its contract reads the answers."""
+    rule = Policy(contract=contract, entrypoint=entrypoint).rule
     return Side(policy.query(rule), envoy_contract.interpret if contract == "envoy" else agent_contract.interpret)
 
 

@@ -91,7 +91,7 @@ def _in_each(path: str, inner: str = "") -> Tenants:
     return read
 
 
-def _scope(request: Any) -> str:  # noqa: ANN401
+def _scope(request: Any) -> str:  # noqa: ANN401 - any request of the table
     """What a kill is of, a token by its digest; nothing where that is no scope, which the service refuses."""
     try:
         return str(scope_of(request.scope))
@@ -128,7 +128,7 @@ def _lifecycle(request: Any) -> Permission:  # noqa: ANN401
     return Permission.AGENTS if request.lifecycle == LIFECYCLE_RETIRED else Permission.PAUSE
 
 
-def _overruling(request: Any) -> Permission:  # noqa: ANN401
+def _overruling(request: Any) -> Permission:  # noqa: ANN401 - any request of the table
     """What the gates say is not a policy author's to overrule; the service asks for the same before it enforces."""
     return Permission.ENFORCE if request.overrule else Permission.ROLL_OUT
 

@@ -87,12 +87,12 @@ def _lost(was: Any, now: Any, place: str, share: float, depth: int) -> Iterator[
             yield f"{place}: holds entries that are blank", True
 
 
-def _is_blank(found: Any) -> bool:  # noqa: ANN401
+def _is_blank(found: Any) -> bool:  # noqa: ANN401 - any JSON
     """Whether nothing is there: no list of nothing is a list."""
     return found is None or found in ("", [], {})
 
 
-def _kind(found: Any) -> str:  # noqa: ANN401
+def _kind(found: Any) -> str:  # noqa: ANN401 - any JSON
     if isinstance(found, dict):
         return "an object"
     if isinstance(found, list):
