@@ -73,12 +73,14 @@ def test_f2_any_bytes_are_refused_with_a_code(garbage: bytes) -> None:
 
 
 @given(st.integers(0, len(PACKED) * 8 - 1))
+@example(2087)
 def test_f2_a_bit_that_is_flipped_anywhere_changes_nothing_or_is_refused(bit: int) -> None:
     flipped = bytearray(PACKED)
     flipped[bit // 8] ^= 1 << bit % 8
     outcome = judged(bytes(flipped))
-    # A bit of gzip's own header (a time, a system) is no part of what is signed.
-    assert isinstance(outcome, str) or (outcome.files == BUNDLE.content() and bit // 8 < 10)
+    # What is signed is the files, not how gzip wrote them: a time in its header may change, and a run of
+    # zeros may be copied from one byte further back (RFC 1951 section 3.2.3).
+    assert isinstance(outcome, str) or outcome.files == BUNDLE.content()
 
 
 @given(st.data())
