@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import tempfile
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
@@ -17,10 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench import micro, report
-from bench.measure import Generator, medians
+from bench.load import generator
+from bench.measure import measured, medians, warm_up
 from bench.programs import PLUGIN, PLUGIN_VARIABLE, programs, running
 from bench.workload import prepare
-from tools import toolchain
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     from bench.measure import Figures
     from bench.workload import Workload
 
-ROOT = Path(__file__).resolve().parents[1]
 UNAVAILABLE = 3
 
 
@@ -82,28 +80,18 @@ def _folder(text: str) -> Path | None:
 def _beside(
     workload: Workload, folder: Path, plugin: str, options: Namespace
 ) -> tuple[dict[str, Figures], dict[str, str]]:
-    generator = _generator(workload, folder)
+    load = generator(folder, [workload.granted])
     chosen = [p for p in programs(workload, folder, plugin) if not options.only or p.name in {"authz", *options.only}]
     rounds: dict[str, list[Figures]] = {program.name: [] for program in chosen}
     with ExitStack() as stack:
         targets = [stack.enter_context(running(program, workload, folder)) for program in chosen]
         for target in targets:
-            generator.warm_up(target, options.seconds)
+            warm_up(load, target, options.seconds)
         for number in range(options.rounds):
             _say(f"round {number + 1} of {options.rounds}")
             for target in targets:
-                rounds[target.program.name].append(generator.round(target, options.seconds))
+                rounds[target.program.name].append(measured(load, target, options.seconds))
     return {name: medians(seen) for name, seen in rounds.items()}, {p.name: p.tells for p in chosen}
-
-
-def _generator(workload: Workload, folder: Path) -> Generator:
-    """Built from this checkout's own sources, with the compilers that build the library."""
-    binary, request = folder / "load", folder / "request"
-    request.write_bytes(workload.granted)
-    command = ["go", "-C", str(ROOT / "native"), "build", "-o", str(binary), "./load"]
-    if subprocess.run(command, env=toolchain.environment(), check=False).returncode:
-        raise RuntimeError("the load generator does not compile")
-    return Generator(binary=binary, request=request)
 
 
 def _say(line: str) -> None:

@@ -1,23 +1,20 @@
 """Two measurements of one running program: as fast as it can, and at a stated rate.
 
 Decides nothing about good or bad. CPU time is the program's own, user and system, of all its threads, read from its
-process clock before and after; what the load generator spends is not in it. Latency at a rate counts from when a call
-was due, so a program that stalls is not spared the calls it kept from being sent.
+process clock before and after; what the load generator spends is not in it.
 """
 
 from __future__ import annotations
 
-import json
-import subprocess
 import time
 from dataclasses import dataclass
 from statistics import median
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
+    from bench.load import Answered, Load
     from bench.programs import Running
 
 IN_FLIGHT: Final = 16
@@ -44,37 +41,30 @@ class Figures:
     errors: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Generator:
-    """The load generator: its binary, and the request that it repeats."""
+def measured(load: Load, target: Running, seconds: float) -> Figures:
+    """One round, each of its two measurements for `seconds`."""
+    full, full_cpu_us = _met(load, target, seconds, IN_FLIGHT, 0)
+    timed, timed_cpu_us = _met(load, target, seconds, RATE_IN_FLIGHT, RATE)
+    return Figures(
+        cpu_us=full_cpu_us / full.calls,
+        per_second=full.per_second,
+        cpu_at_rate_us=timed_cpu_us / timed.calls,
+        p50_ms=timed.p50_ms,
+        p99_ms=timed.p99_ms,
+        p999_ms=timed.p999_ms,
+        errors=full.errors + timed.errors,
+    )
 
-    binary: Path
-    request: Path
 
-    def round(self, target: Running, seconds: float) -> Figures:
-        """Measure once, each measurement for `seconds`."""
-        full, full_cpu_us = self._load(target, seconds, IN_FLIGHT, 0)
-        timed, timed_cpu_us = self._load(target, seconds, RATE_IN_FLIGHT, RATE)
-        return Figures(
-            cpu_us=full_cpu_us / full["calls"],
-            per_second=full["per_second"],
-            cpu_at_rate_us=timed_cpu_us / timed["calls"],
-            p50_ms=timed["p50_ms"],
-            p99_ms=timed["p99_ms"],
-            p999_ms=timed["p999_ms"],
-            errors=full["errors"] + timed["errors"],
-        )
+def warm_up(load: Load, target: Running, seconds: float) -> None:
+    """Load without measuring: caches fill, heaps grow, code specialises."""
+    _met(load, target, seconds, IN_FLIGHT, 0)
 
-    def warm_up(self, target: Running, seconds: float) -> None:
-        """Load without measuring: caches fill, heaps grow, code specialises."""
-        self._load(target, seconds, IN_FLIGHT, 0)
 
-    def _load(self, target: Running, seconds: float, in_flight: int, rate: float) -> tuple[dict[str, Any], float]:
-        options = ["-address", target.address, "-request", str(self.request), "-for", f"{seconds}s"]
-        options += ["-in-flight", str(in_flight), "-rate", str(rate)]
-        before = cpu_us(target.pid)
-        finished = subprocess.run([self.binary, *options], check=True, capture_output=True, text=True)
-        return json.loads(finished.stdout), cpu_us(target.pid) - before
+def _met(load: Load, target: Running, seconds: float, in_flight: int, rate: float) -> tuple[Answered, float]:
+    before = cpu_us(target.pid)
+    met = load.run([target.address], seconds=seconds, in_flight=in_flight, rate=rate)
+    return met, cpu_us(target.pid) - before
 
 
 def cpu_us(pid: int) -> float:

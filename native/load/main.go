@@ -1,15 +1,19 @@
-// Command load keeps a number of gRPC calls in flight against one address and prints what it saw as one JSON document.
-// It is for benchmarks: requests and answers stay bytes, so that it costs as little as a client can.
+// Command load keeps a number of gRPC calls in flight and prints what it saw as one JSON document, at the end or once it
+// is interrupted. It is for benchmarks: requests and answers stay bytes, so that it costs as little as a client can.
 package main
 
 import (
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"flag"
 	"log"
 	"os"
+	"os/signal"
 	"slices"
+	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"google.golang.org/grpc"
@@ -35,7 +39,7 @@ var _ encoding.CodecV2 = raw{}
 
 type options struct {
 	method      string
-	request     []byte
+	requests    [][]byte
 	inFlight    int
 	connections int
 	rate        float64
@@ -54,12 +58,12 @@ type report struct {
 }
 
 func main() {
-	address := flag.String("address", "127.0.0.1:9191", "where to call: host:port or unix:///path")
-	file := flag.String("request", "", "a file that holds the request's bytes")
+	addresses := flag.String("address", "127.0.0.1:9191", "where to call: host:port or unix:///path, with commas between")
+	file := flag.String("requests", "", "a file of requests, each after its length in 4 bytes, that are sent in turn")
 	asked := options{}
 	flag.StringVar(&asked.method, "method", "/envoy.service.auth.v3.Authorization/Check", "the full method name")
 	flag.IntVar(&asked.inFlight, "in-flight", 16, "calls at once")
-	flag.IntVar(&asked.connections, "connections", 2, "connections that share them")
+	flag.IntVar(&asked.connections, "connections", 2, "connections that share them, dealt to the addresses")
 	flag.Float64Var(&asked.rate, "rate", 0, "calls a second in all; 0 is as fast as answers come")
 	flag.DurationVar(&asked.lasts, "for", 5*time.Second, "how long")
 	flag.Parse()
@@ -67,17 +71,21 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	asked.request = content
-	if err := json.NewEncoder(os.Stdout).Encode(run(*address, asked)); err != nil {
+	for len(content) > 0 {
+		end := 4 + binary.BigEndian.Uint32(content)
+		asked.requests, content = append(asked.requests, content[4:end]), content[end:]
+	}
+	untilInterrupted, _ := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	if err := json.NewEncoder(os.Stdout).Encode(run(untilInterrupted, strings.Split(*addresses, ","), asked)); err != nil {
 		log.Fatal(err)
 	}
 }
 
-func run(address string, asked options) report {
+func run(ctx context.Context, addresses []string, asked options) report {
 	latencies, errors := make([][]time.Duration, asked.inFlight), make([]int, asked.inFlight)
 	connections := make([]*grpc.ClientConn, asked.connections)
 	for i := range connections {
-		connection, err := grpc.NewClient(address,
+		connection, err := grpc.NewClient(addresses[i%len(addresses)],
 			grpc.WithTransportCredentials(insecure.NewCredentials()),
 			grpc.WithDefaultCallOptions(grpc.ForceCodecV2(raw{})))
 		if err != nil {
@@ -90,7 +98,7 @@ func run(address string, asked options) report {
 	began := time.Now()
 	for i := range asked.inFlight {
 		callers.Go(func() {
-			latencies[i], errors[i] = asked.call(connections[i%len(connections)], began, i)
+			latencies[i], errors[i] = asked.call(ctx, connections[i%len(connections)], began, i)
 		})
 	}
 	callers.Wait()
@@ -99,18 +107,21 @@ func run(address string, asked options) report {
 
 // call keeps one call in flight. With a rate, latency counts from when a call was due, so that a server which stalls
 // is not spared the calls that it kept from being sent.
-func (o options) call(connection *grpc.ClientConn, began time.Time, caller int) (took []time.Duration, failed int) {
-	for n := 0; ; n++ {
+func (o options) call(
+	ctx context.Context, connection *grpc.ClientConn, began time.Time, caller int,
+) (took []time.Duration, failed int) {
+	for n := caller; ; n += o.inFlight {
 		due := time.Now()
 		if o.rate > 0 {
-			due = began.Add(time.Duration(float64(n*o.inFlight+caller) / o.rate * float64(time.Second)))
+			due = began.Add(time.Duration(float64(n) / o.rate * float64(time.Second)))
 			time.Sleep(time.Until(due))
 		}
-		if due.Sub(began) > o.lasts {
+		if due.Sub(began) > o.lasts || ctx.Err() != nil {
 			return took, failed
 		}
 		var answer []byte
-		if connection.Invoke(context.Background(), o.method, &o.request, &answer) != nil || len(answer) == 0 {
+		request := &o.requests[n%len(o.requests)]
+		if connection.Invoke(context.Background(), o.method, request, &answer) != nil || len(answer) == 0 {
 			failed++
 		}
 		took = append(took, time.Since(due))
@@ -118,6 +129,9 @@ func (o options) call(connection *grpc.ClientConn, began time.Time, caller int) 
 }
 
 func summarize(took []time.Duration, errors []int, lasted time.Duration) report {
+	if len(took) == 0 {
+		return report{}
+	}
 	slices.Sort(took)
 	at := func(share float64) float64 {
 		return float64(took[int(share*float64(len(took)-1))].Microseconds()) / 1000
