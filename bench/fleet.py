@@ -107,7 +107,7 @@ class Fleet:
             "issuers": [
                 {"issuer": ISSUER, "audience": AUDIENCE, "jwks": str(open_issuer(self.folder / "issuer").jwks_path)}
             ],
-            "policy": {"state": str(own / "state"), **policy},
+            "policy": dict(policy),
             "audit": {"directory": str(own / "records")},
             "control": {"url": url, "enrol": invitation.token, "state": str(own / "sidecar")},
         }

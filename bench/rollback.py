@@ -13,6 +13,7 @@ import argparse
 import sys
 import tempfile
 import time
+from contextlib import contextmanager
 from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
@@ -20,13 +21,16 @@ from typing import TYPE_CHECKING, Final
 
 from authz._gen.authz.control.v1 import rollouts_pb2
 from authz.policy import archive
-from bench.fleet import PATIENCE_S, TENANT, busy, running
+from bench import fleet
+from bench.fleet import PATIENCE_S, TENANT, busy
 from bench.load import generator
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
+    from contextlib import AbstractContextManager
 
     from bench.fleet import Fleet
+    from bench.load import Answered
 
 HEADER: Final = "package authz\n\nimport rego.v1\n\n"
 ALLOW: Final = HEADER + 'decision := {"effect": "allow", "reason": "baseline", "risk": "read"}\n'
@@ -51,58 +55,64 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--share", type=float, default=0.2, help="of the agents that the canary holds")
     options = parser.parse_args(arguments)
     print(busy())
-    with tempfile.TemporaryDirectory(prefix="ab-") as name:
-        folder = Path(name)
-        (folder / "candidates").mkdir()
-        (folder / "base.tar.gz").write_bytes(archive.write({"policy.rego": ALLOW.encode()}))
-        policy = {"paths": [str(folder / "base.tar.gz")], "candidates": str(folder / "candidates")}
-        with running(folder, options.sidecars, policy) as fleet:
-            _measure(fleet, options)
+    with tempfile.TemporaryDirectory(prefix="ab-") as name, running(Path(name), options.sidecars) as stack:
+        with loaded(stack, options.rate, options.agents) as met:
+            time.sleep(2)
+            for what, rego in (("flips", flipping(options.percent)), ("fails", FAILING)):
+                roll_out(stack, rego, options.share)
+                print(f"a candidate that {what}: {told(stack, stack.rollout().rollout.id)}")
+        answered = met[0]
+        print(f"{answered.calls} calls, {answered.per_second:.0f} a second, p99 {answered.p99_ms:.1f} ms; ", end="")
+        print(f"{answered.errors} without an answer; {mixed(stack)} mixed")
     print(busy())
     return 0
 
 
-def _measure(fleet: Fleet, options: argparse.Namespace) -> None:
-    load = generator(fleet.folder, fleet.requests([f"agent-{number}" for number in range(options.agents)], each=10))
-    with load.meanwhile(fleet.addresses, in_flight=48, rate=options.rate) as met:
-        time.sleep(2)
-        for what, rego in (("flips", flipping(options.percent)), ("fails", FAILING)):
-            roll_out(fleet, rego, options.share)
-            print(f"a candidate that {what}: {told(fleet, fleet.rollout().rollout.id)}")
-    answered = met[0]
-    print(f"{answered.calls} calls, {answered.per_second:.0f} a second, p99 {answered.p99_ms:.1f} ms; ", end="")
-    print(f"{answered.errors} without an answer; {mixed(fleet)} mixed")
+@contextmanager
+def running(folder: Path, sidecars: int) -> Iterator[Fleet]:
+    """Sidecars of a policy that allows everything, and of a folder of candidates."""
+    (folder / "candidates").mkdir()
+    (folder / "base.tar.gz").write_bytes(archive.write({"policy.rego": ALLOW.encode()}))
+    policy = {"paths": [str(folder / "base.tar.gz")], "candidates": str(folder / "candidates")}
+    with fleet.running(folder, sidecars, policy) as begun:
+        yield begun
 
 
-def place(fleet: Fleet, rego: str) -> str:
+def loaded(stack: Fleet, rate: float, agents: int) -> AbstractContextManager[list[Answered]]:
+    """Many agents call every sidecar in turn, so often a second in all, while the block lasts."""
+    requests = stack.requests([f"agent-{number}" for number in range(agents)], each=10)
+    return generator(stack.folder, requests).meanwhile(stack.addresses, in_flight=48, rate=rate)
+
+
+def place(stack: Fleet, rego: str) -> str:
     """A candidate where every sidecar finds it; its digest."""
     content = archive.write({"policy.rego": rego.encode()})
     digest = sha256(content).hexdigest()
-    (fleet.folder / "candidates" / f"{digest}.tar.gz").write_bytes(content)
+    (stack.folder / "candidates" / f"{digest}.tar.gz").write_bytes(content)
     return digest
 
 
-def roll_out(fleet: Fleet, rego: str, share: float) -> None:
+def roll_out(stack: Fleet, rego: str, share: float) -> None:
     """Begin it as a canary, and wait until it is taken back."""
     request = rollouts_pb2.StartRolloutRequest(
         tenant=TENANT,
-        candidate=place(fleet, rego),
+        candidate=place(stack, rego),
         plan=rollouts_pb2.RolloutPlan(waves=[share], no_shadow=True),
         reason="a measurement",
     )
-    fleet.control.call("Rollouts/StartRollout", request, rollouts_pb2.Rollout)
+    stack.control.call("Rollouts/StartRollout", request, rollouts_pb2.Rollout)
     over = time.monotonic() + PATIENCE_S
-    while fleet.rollout().rollout.state != rollouts_pb2.ROLLOUT_STATE_ROLLED_BACK:
+    while stack.rollout().rollout.state != rollouts_pb2.ROLLOUT_STATE_ROLLED_BACK:
         if time.monotonic() > over:
-            raise RuntimeError(f"it was not taken back within {PATIENCE_S:.0f} s: {fleet.rollout()}")
+            raise RuntimeError(f"it was not taken back within {PATIENCE_S:.0f} s: {stack.rollout()}")
         time.sleep(0.1)
     time.sleep(3)  # until the last sidecar has heard
 
 
-def told(fleet: Fleet, rollout: str) -> str:
+def told(stack: Fleet, rollout: str) -> str:
     """How long the candidate answered, by the records of each sidecar."""
     answered: dict[str, list[float]] = {}
-    for record in fleet.records():
+    for record in stack.records():
         if record.get("rollout") == rollout and record.get("cohort") == "candidate":
             at = datetime.fromisoformat(record["timestamp"][:26] + "+00:00").timestamp()
             answered.setdefault(record["labels"]["id"], []).append(at)
@@ -115,10 +125,10 @@ def told(fleet: Fleet, rollout: str) -> str:
     return f"answered {calls} calls, for {ended - begun:.2f} s in all and {each} at each sidecar; bars 10 s and 2 s"
 
 
-def mixed(fleet: Fleet) -> int:
+def mixed(stack: Fleet) -> int:
     """Decisions of a revision that is not their cohort's."""
     ours = {"baseline": {"baseline"}, "candidate": {"candidate", "POLICY_UNDEFINED"}, None: {"baseline"}}
-    return sum(record["reason"] not in ours[record.get("cohort")] for record in fleet.records())
+    return sum(record["reason"] not in ours[record.get("cohort")] for record in stack.records())
 
 
 if __name__ == "__main__":
