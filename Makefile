@@ -12,7 +12,7 @@ each-bundle = @for bundle in bundles/*/; do $(BIN)/opa $(1) --schema rego/schema
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test bench build lint format docs protos lock clean bootstrap \
+.PHONY: help demo test explore bench build lint format docs protos lock clean bootstrap \
 	check-format check-style check-types check-layers check-rego check-go test-rego test-go test-python
 
 help: ## list the targets
@@ -22,6 +22,9 @@ demo: bootstrap ## run the whole stack before a real MCP server and show what is
 	@$(BIN)/authz demo
 
 test: lint test-go test-rego test-python ## everything a change must pass
+
+explore: bootstrap ## look for what breaks a property, with inputs drawn anew
+	@$(BIN)/python -m pytest tests/properties -n $$(getconf _NPROCESSORS_ONLN) --hypothesis-profile explore
 
 bench: bootstrap ## measure beside the peers
 	@$(BIN)/python -m bench

@@ -50,6 +50,8 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# A machine that is busy with something else must not fail a property for being slow.
-settings.register_profile("authz", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# A machine that is busy with something else must not fail a property for being slow. Inputs are drawn from each test's
+# own source, so that a run tells of the change and not of luck; `make explore` draws others, and more of them.
+settings.register_profile("authz", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("explore", settings.get_profile("authz"), derandomize=False, max_examples=2_000)
 settings.load_profile("authz")
