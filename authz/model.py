@@ -240,6 +240,8 @@ class Redaction:
     path: str
     replacement: str
     pattern: str = ""
+    stage: int = 0
+    """Carried out on what those of earlier stages have left, so that it takes nothing from their sight."""
 
 
 @value

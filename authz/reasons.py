@@ -480,6 +480,14 @@ POLICY_DENY = _reason(
     "the policy denies this call",
     "Do not repeat the call unchanged.",
 )
+POLICY_APPROVERS = _reason(
+    "POLICY_APPROVERS",
+    403,
+    POLICY_DENIED,
+    Status.POLICY_BLOCKED,
+    "two policies ask for the approval of different people",
+    "Tell the operator the decision id: no one approval is enough for both.",
+)
 POLICY_STALE = _error(
     "POLICY_STALE",
     "nobody answers where the policy is published, and it is past half of its life: destructive calls wait",

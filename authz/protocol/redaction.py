@@ -72,8 +72,9 @@ def apply(value: JsonValue, plan: Sequence[Redaction], base: str = "") -> Redact
         UnavailableError: REDACT_FAILED.
     """
     count = 0
-    # Children before parents, patterns before whole values: then no step removes what a later one points at.
-    for redaction in sorted(plan, key=lambda item: (-item.path.count("/"), not item.pattern)):
+    # By stage; within one, children before parents, patterns before whole values: then no step removes what a later
+    # one points at.
+    for redaction in sorted(plan, key=lambda item: (item.stage, -item.path.count("/"), not item.pattern)):
         value, replaced = _apply_one(value, redaction, base)
         count += replaced
     return Redacted(value=value, count=count)
