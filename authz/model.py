@@ -302,7 +302,10 @@ class Verdict:
 
 @value
 class Revision:
-    """The policy that answered: requirement P2 names each of these on every decision."""
+    """The policy that answered: requirement P2 names each of these on every decision.
+
+    `beside` is the revision that was asked as well, where the stricter answer of two counts.
+    """
 
     revision: str = ""
     bundle_id: str = ""
@@ -310,6 +313,7 @@ class Revision:
     rollout: str = ""
     wave: str = ""
     cohort: str = ""
+    beside: str = ""
 
 
 NO_REVISION: Final = Revision()

@@ -367,7 +367,7 @@ class PolicyDecisionPoint:
         listed = replace(call, kind=Kind.LIST, phase=Phase.LIST, tool=tool, args={})
         called = replace(listed, kind=Kind.CALL)
         self._running(exchange.principal, called)
-        verdict, _, _ = self._ask_again(exchange, listed, None)
+        verdict, _, _ = self._ask_again(exchange, listed, None, exchange.policy)
         if verdict.effect is Effect.DENY:
             return False
         if verdict.capabilities:
@@ -395,7 +395,8 @@ class PolicyDecisionPoint:
         try:
             if (error := self.stopped(exchange.principal, exchange.call)) is not None:
                 raise error
-            verdict, course.input_json, course.result_json = self._ask_again(exchange, call, result)
+            judge = exchange.policy.result_judge or exchange.policy
+            verdict, course.input_json, course.result_json = self._ask_again(exchange, call, result, judge)
             course.verdict = verdict
             decision = outcome.judged(course, verdict)
             answer = render(decision)
@@ -409,10 +410,12 @@ class PolicyDecisionPoint:
         course = self._later(exchange, replace(exchange.call, phase=phase))
         return self._record(course, outcome.refused(course, UnavailableError(reason)), b"")
 
-    def _ask_again(self, exchange: Exchange, call: ToolCall, result: JsonValue) -> tuple[Verdict, bytes, bytes]:
+    def _ask_again(
+        self, exchange: Exchange, call: ToolCall, result: JsonValue, policy: ActivePolicy
+    ) -> tuple[Verdict, bytes, bytes]:
         document = input_document(exchange.check, exchange.principal, call, NO_FACTS, self._http_headers, result)
-        answer = exchange.policy.decision.evaluate(document, self._evaluation_s)
-        return exchange.policy.interpret(answer), document, answer or b""
+        answer = policy.decision.evaluate(document, self._evaluation_s)
+        return policy.interpret(answer), document, answer or b""
 
     def _later(self, exchange: Exchange, call: ToolCall) -> Course:
         course = self._course(exchange.check)

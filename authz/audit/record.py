@@ -179,6 +179,7 @@ def _standing(
         "rollout": revision.rollout,
         "wave": revision.wave,
         "cohort": revision.cohort,
+        "beside": revision.beside,
         "bundles": revision.bundle_id and {revision.bundle_id: {"revision": revision.revision}},
     }
     return orjson.dumps({name: value for name, value in fields.items() if value})[1:-1] + b","

@@ -70,6 +70,8 @@ class ActivePolicy:
     policy: Policy
     origin: ActivePolicy | None = None
     """The one that this is another name of: it must live as long."""
+    result_judge: ActivePolicy | None = None
+    """Who is asked about results, where that is another: of two that answer together, the one that reads them."""
 
     def named(self, revision: Revision) -> ActivePolicy:
         """The same revision as a rollout names it."""

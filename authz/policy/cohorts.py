@@ -2,7 +2,8 @@
 
 Decides by the directive of the caller's tenant, else the platform's, and by the agent's place: one lookup, one hash and
 one pointer, taken once for each call, so that no call sees two revisions. A revision that is not open, has expired or
-was tripped over answers nobody; the baseline does. Must never let a candidate answer without a baseline to go back to,
+was tripped over answers nobody; the baseline does. Where the stricter answer of two counts, that pointer is to both as
+one, and nothing answers once either has expired. Must never let a candidate answer without a baseline to go back to,
 nor read anything from disk or network: `authz.rollouts` opens revisions and hands them over whole.
 
 `enact` and `trip` replace one entry of a table that readers take whole; both are safe on any thread.
@@ -12,11 +13,12 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from authz.model import PLATFORM
 from authz.policy.cohort import Cohort, cohort
 from authz.policy.directive import Mode
+from authz.policy.paired import Names, charged_once, joined
 from authz.value import value
 
 if TYPE_CHECKING:
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
     from authz.model import Principal, Revision
     from authz.policy.activation import Activation, ActivePolicy, Opened
     from authz.policy.directive import Directive
+
+BOTH: Final = Names(Cohort.BASELINE.value, Cohort.CANDIDATE.value)
+"""As the record of a call that both answered has what they said."""
 
 
 @value
@@ -64,6 +69,7 @@ class CohortPolicies:
         self._turn = threading.Lock()
         self._enacted: Mapping[str, Enacted] = {}
         self._labelled: dict[tuple[str, Cohort], tuple[ActivePolicy, Directive, ActivePolicy]] = {}
+        self._pairs: dict[str, tuple[ActivePolicy, ActivePolicy, Directive, ActivePolicy]] = {}
 
     @property
     def revision(self) -> Revision:
@@ -79,6 +85,8 @@ class CohortPolicies:
         enacted = self.of(principal)
         if enacted is None:
             return self._activation.active()
+        if enacted.directive.mode is Mode.STRICTER and enacted.candidate is not None:
+            return self._stricter(enacted, enacted.candidate)
         mine = enacted.cohort(principal)
         chosen = enacted.candidate if mine is Cohort.CANDIDATE else enacted.baseline
         if chosen is not None and self._activation.has_expired(chosen):
@@ -123,6 +131,25 @@ class CohortPolicies:
                 return False
             self._enacted = {**self._enacted, scope: replace(now, tripped=code)}
         return True
+
+    def _stricter(self, enacted: Enacted, opened: Opened) -> ActivePolicy:
+        """Both as one. Where either has expired nothing answers: going on without it would let more happen."""
+        told = enacted.directive
+        baseline = self._activation.serving(enacted.baseline) if enacted.baseline else self._activation.active()
+        candidate = self._activation.serving(opened)
+        known = self._pairs.get(told.scope)
+        if known is not None and known[0] is baseline and known[1] is candidate and known[2] is told:
+            return known[3]
+        revision = replace(
+            candidate.revision,
+            rollout=told.rollout,
+            wave=told.wave,
+            cohort=Cohort.CANDIDATE.value,
+            beside=baseline.revision.revision,
+        )
+        pair = joined(baseline, candidate, BOTH, revision, charged_once)
+        self._pairs[told.scope] = (baseline, candidate, told, pair)
+        return pair
 
     def _named(self, told: Directive, mine: Cohort, policy: ActivePolicy) -> ActivePolicy:
         """`policy` as decisions name it: made once for each directive, cohort and revision."""

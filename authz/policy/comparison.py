@@ -21,11 +21,12 @@ from typing import TYPE_CHECKING, Final
 from authz.errors import DenialError
 from authz.model import Effect, Kind, Mode, Phase
 from authz.policy.cohort import Cohort
+from authz.policy.cohorts import BOTH
 from authz.policy.tally import ERROR, Tally
 from authz.reasons import POLICY_ERROR, POLICY_TIMEOUT, POLICY_TYPE, POLICY_UNDEFINED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from authz.clock import Clock
     from authz.model import Decision, Verdict
@@ -197,6 +198,9 @@ class Comparison:
 
     def _compare(self, sampled: _Sampled) -> None:
         decision = sampled.decision
+        if decision.revision.beside:
+            self._compare_both(sampled)
+            return
         try:
             raw = sampled.other.decision.evaluate(decision.input_json, self._evaluation_s)
             other, verdict = _said(sampled.other, raw)
@@ -208,8 +212,20 @@ class Comparison:
         of_candidate = decision.revision.cohort == Cohort.CANDIDATE
         baseline, candidate = (other, answered) if of_candidate else (answered, other)
         rules = decision.verdict.rules if of_candidate and decision.verdict else verdict.rules if verdict else ()
+        self._count(sampled, baseline, candidate, rules)
+
+    def _compare_both(self, sampled: _Sampled) -> None:
+        """Both have judged it already; where one of them failed to, nothing is compared."""
+        if sampled.decision.verdict is None:
+            return
+        told = BOTH.split(sampled.decision.result_json)
+        baseline, _ = _said(sampled.other, told.first)
+        candidate, verdict = _said(sampled.answered, told.second)
+        self._count(sampled, baseline, candidate, verdict.rules if verdict else ())
+
+    def _count(self, sampled: _Sampled, baseline: str, candidate: str, rules: Sequence[str]) -> None:
         with self._lock:
-            sampled.tally.compared(decision, baseline, candidate, rules)
+            sampled.tally.compared(sampled.decision, baseline, candidate, rules)
             if baseline == candidate:
                 self.agreed += 1
             else:

@@ -37,15 +37,24 @@ _ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class Mode(Word):
-    """Who is answered by the candidate: nobody (`BASELINE`, and `SHADOW`, which compares), a share, or everybody."""
+    """Who is answered by the candidate: nobody (`BASELINE`, and `SHADOW`, which compares), a share, or everybody.
+
+    With `STRICTER` everybody is answered by both, and the stricter answer counts.
+    """
 
     BASELINE = "baseline"
     SHADOW = "shadow"
     CANARY = "canary"
+    STRICTER = "stricter"
     ENFORCED = "enforced"
 
 
-_MODES: Final = {State.SHADOW: Mode.SHADOW, State.CANARY: Mode.CANARY, State.ENFORCED: Mode.ENFORCED}
+_MODES: Final = {
+    State.SHADOW: Mode.SHADOW,
+    State.CANARY: Mode.CANARY,
+    State.STRICTER: Mode.STRICTER,
+    State.ENFORCED: Mode.ENFORCED,
+}
 
 
 @value
@@ -75,7 +84,7 @@ class Directive:
     @property
     def compares(self) -> bool:
         """Whether calls are judged by both revisions."""
-        return self.mode in (Mode.SHADOW, Mode.CANARY)
+        return self.mode in (Mode.SHADOW, Mode.CANARY, Mode.STRICTER)
 
 
 @value

@@ -4,6 +4,9 @@
 draft ──start──> shadow ──promote──> canary 1 ──promote──> … canary n ──promote──> enforced
                     │  <──stop_wave──    │                                             │
                     └───── roll_back, abort ─────> rolled_back, aborted <── roll_back ─┘
+
+activate ──> stricter ──promote──> enforced
+                └──────roll_back─> rolled_back
 ```
 
 Decides which steps there are, who may take them and when. Each gives a `Transition` that holds the rollout before and
@@ -13,6 +16,9 @@ the machine starts what is due, promotes what passed its gates and rolls back wh
 What a person decided, the machine never undoes: it promotes nothing that a person paused or whose wave was stopped,
 brings back nothing that ended, and where a person overruled the gates they only warn. Promoting by hand does not
 overrule them: they begin anew in each stage. Going back is never held up, by no schedule, freeze or second person.
+
+A candidate that only ever denies more may be activated at once, by whoever contains an incident: it is asked beside the
+baseline, and the stricter answer counts. Nothing but a person ends that, since ending it lets more happen.
 Pure: time, ids and salts are the caller's.
 """
 
@@ -25,7 +31,7 @@ from authz import reasons
 from authz.errors import InvalidRequestError
 from authz.model import Word
 from authz.policy.gates import Outcome
-from authz.policy.rollout_plan import ACTIVE, JUDGED, REVERSIBLE, State
+from authz.policy.rollout_plan import JUDGED, REVERSIBLE, STAGED, State
 from authz.value import value
 
 if TYPE_CHECKING:
@@ -52,6 +58,7 @@ class Action(Word):
     ABORT = "abort"
     ROLL_BACK = "roll_back"
     PIN = "pin"
+    ACTIVATE = "activate"
 
 
 @value
@@ -138,13 +145,13 @@ def promote(
         InvalidRequestError: ROLLOUT_STATE, also while it is paused; ROLLOUT_FROZEN; ROLLOUT_SECOND_PERSON where it is
             to be enforced by another person; ROLLOUT_HELD where a program overrules.
     """
-    _require(rollout, JUDGED)
+    _require(rollout, JUDGED | {State.STRICTER})
     _require_moving(rollout, now_ns)
     if rollout.is_paused:
         raise InvalidRequestError(reasons.ROLLOUT_STATE, "it is paused: resume it first")
     if overrules and by.is_automatic:
         raise InvalidRequestError(reasons.ROLLOUT_HELD, "a program overrules nothing")
-    enforces = rollout.wave >= len(rollout.plan.waves)
+    enforces = rollout.state is State.STRICTER or rollout.wave >= len(rollout.plan.waves)
     if enforces and needs_second_person(rollout, by):
         raise InvalidRequestError(reasons.ROLLOUT_SECOND_PERSON)
     to = (State.ENFORCED, 0) if enforces else (State.CANARY, rollout.wave + 1)
@@ -165,7 +172,7 @@ def pause(rollout: Rollout, by: Actor, now_ns: int, *, reason: str) -> Transitio
     Raises:
         InvalidRequestError: ROLLOUT_STATE or ROLLOUT_REASON.
     """
-    _require(rollout, ACTIVE)
+    _require(rollout, STAGED)
     _require_reason(reason)
     return None if rollout.is_paused else _flagged(rollout, Action.PAUSE, by, now_ns, reason, is_paused=True)
 
@@ -176,7 +183,7 @@ def resume(rollout: Rollout, by: Actor, now_ns: int, *, reason: str = "") -> Tra
     Raises:
         InvalidRequestError: ROLLOUT_STATE; ROLLOUT_HELD for a program.
     """
-    _require(rollout, ACTIVE)
+    _require(rollout, STAGED)
     if by.is_automatic:
         raise InvalidRequestError(reasons.ROLLOUT_HELD)
     return _flagged(rollout, Action.RESUME, by, now_ns, reason, is_paused=False) if rollout.is_paused else None
@@ -203,7 +210,7 @@ def abort(rollout: Rollout, by: Actor, now_ns: int, *, reason: str) -> Transitio
     """
     if rollout.state is State.ABORTED:
         return None
-    _require(rollout, ACTIVE)
+    _require(rollout, STAGED)
     _require_reason(reason)
     return _moved(rollout, Action.ABORT, by, now_ns, reason, to=(State.ABORTED, 0))
 
@@ -236,6 +243,30 @@ def pin(asked: Rollout, by: Actor, *, reason: str) -> Transition:
         raise InvalidRequestError(reasons.ROLLOUT_HELD, "a program pins nothing")
     pinned = replace(asked, state=State.ROLLED_BACK, wave=0, is_overruled=True, since_ns=asked.created_ns)
     return Transition(action=Action.PIN, before=None, after=pinned, by=by, at_ns=asked.created_ns, reason=reason)
+
+
+def activate(asked: Rollout, by: Actor, *, reason: str, evidence: tuple[Reading, ...]) -> Transition:
+    """Have `asked.candidate` answer everybody beside the baseline at once, the stricter of the two.
+
+    Neither gates nor the trip wire take it back: whoever can make it fail must not be able to end it. A candidate that
+    its gates took back before is no exception here, for it can only deny more.
+
+    Raises:
+        InvalidRequestError: ROLLOUT_REASON; ROLLOUT_PLAN, it is the baseline.
+    """
+    _require_reason(reason)
+    if asked.candidate == asked.baseline:
+        raise InvalidRequestError(reasons.ROLLOUT_PLAN, "the candidate is the baseline")
+    begun = replace(asked, state=State.STRICTER, wave=0, is_overruled=True, since_ns=asked.created_ns)
+    return Transition(
+        action=Action.ACTIVATE,
+        before=None,
+        after=begun,
+        by=by,
+        at_ns=asked.created_ns,
+        reason=reason,
+        evidence=evidence,
+    )
 
 
 def advance(rollout: Rollout, judgement: Judgement | None, now_ns: int) -> Transition | None:

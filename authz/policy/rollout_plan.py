@@ -25,16 +25,20 @@ class State(Word):
     DRAFT = "draft"
     SHADOW = "shadow"
     CANARY = "canary"
+    STRICTER = "stricter"
+    """Beside the baseline, for everybody: the stricter answer of the two counts."""
     ENFORCED = "enforced"
     ROLLED_BACK = "rolled_back"
     ABORTED = "aborted"
 
 
-ACTIVE: Final = frozenset({State.DRAFT, State.SHADOW, State.CANARY})
+ACTIVE: Final = frozenset({State.DRAFT, State.SHADOW, State.CANARY, State.STRICTER})
 """A scope has at most one rollout in one of these."""
 JUDGED: Final = frozenset({State.SHADOW, State.CANARY})
 """The gates have something to say here."""
-REVERSIBLE: Final = frozenset({State.SHADOW, State.CANARY, State.ENFORCED})
+REVERSIBLE: Final = frozenset({State.SHADOW, State.CANARY, State.STRICTER, State.ENFORCED})
+STAGED: Final = ACTIVE - {State.STRICTER}
+"""It goes from stage to stage."""
 
 
 @value
@@ -101,8 +105,8 @@ class Rollout:
 
     @property
     def share(self) -> float:
-        """Of the agents that the candidate answers."""
-        if self.state is State.ENFORCED:
+        """Of the agents that the candidate answers, be it beside the baseline."""
+        if self.state in (State.ENFORCED, State.STRICTER):
             return SHARE
         return self.plan.waves[self.wave - 1] if self.state is State.CANARY else 0.0
 

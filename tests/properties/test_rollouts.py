@@ -14,7 +14,7 @@ from authz.policy import rollout
 from authz.policy.cohort import Cohort, cohort, place
 from authz.policy.gates import Judgement, Outcome
 from authz.policy.rollout import GATES, Actor
-from authz.policy.rollout_plan import ACTIVE, REVERSIBLE, Plan, Rollout, State
+from authz.policy.rollout_plan import REVERSIBLE, STAGED, Plan, Rollout, State
 
 if TYPE_CHECKING:
     from authz.policy.rollout import Transition
@@ -37,8 +37,8 @@ TEXT = st.text(max_size=12)
 class RolloutMachine(RuleBasedStateMachine):
     """Persons and the machine take whatever steps they can; the rules hold whatever the order."""
 
-    @initialize(plan=PLANS)
-    def begin(self, plan: Plan) -> None:
+    @initialize(plan=PLANS, is_stricter=st.booleans())
+    def begin(self, plan: Plan, is_stricter: bool) -> None:  # noqa: FBT001 - as drawn
         self.now_ns = 1
         asked = Rollout(
             id="r",
@@ -50,7 +50,9 @@ class RolloutMachine(RuleBasedStateMachine):
             created_by="anna",
             created_ns=self.now_ns,
         )
-        self.steps = [rollout.draft(asked, Actor(name="anna"), (), reason="why")]
+        anna = Actor(name="anna")
+        begun = rollout.activate(asked, anna, reason="why", evidence=()) if is_stricter else None
+        self.steps = [begun or rollout.draft(asked, anna, (), reason="why")]
 
     @property
     def now(self) -> Rollout:
@@ -71,7 +73,7 @@ class RolloutMachine(RuleBasedStateMachine):
             return
         went_back = moved.after.state is State.ROLLED_BACK
         assert moved.by == GATES
-        assert before.state in ACTIVE | {State.ENFORCED}
+        assert before.state in STAGED | {State.ENFORCED}
         if went_back:
             assert judgement is not None
             assert judgement.outcome is Outcome.BREACH
@@ -115,7 +117,7 @@ class RolloutMachine(RuleBasedStateMachine):
     @invariant()
     def a_share_is_answered_only_in_its_stage(self) -> None:
         assert 0 <= self.now.share <= 1
-        if self.now.state not in {State.CANARY, State.ENFORCED}:
+        if self.now.state not in {State.CANARY, State.STRICTER, State.ENFORCED}:
             assert self.now.share == 0
 
 

@@ -10,8 +10,9 @@ import orjson
 import pytest
 
 from authz.errors import BundleError, PolicyError
-from authz.model import Check, Kind, Principal
+from authz.model import Charge, Check, Kind, Principal
 from authz.native import Library
+from authz.pdp import Exchange
 from authz.policy import agent_contract, archive
 from authz.policy.activation import Activation
 from authz.policy.cohort import Cohort
@@ -21,7 +22,7 @@ from authz.policy.directive import Directive, Mode
 from authz.policy.engine import PolicySource
 from authz.policy.opa_native import NativeEngine
 from tests.e2e.stack import eventually
-from tests.fakes import CALL, PRINCIPAL, Bench, FakeClaim, FakeFront
+from tests.fakes import CALL, PRINCIPAL, ROUTE, Bench, FakeClaim, FakeFront
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -130,6 +131,95 @@ def test_each_agent_meets_one_revision_and_each_decision_names_it(stand: Stand) 
 def test_a_shadow_answers_nobody_and_an_enforced_candidate_everybody(stand: Stand, mode: Mode, reason: str) -> None:
     stand.enact(DENY, mode=mode, share=0.0)
     assert {stand.ask(f"agent-{number}").reason for number in range(20)} == {reason}
+
+
+STRICTER = HEADER + (
+    b'default decision := {"effect": "allow", "reason": "candidate", "risk": "read"}\n'
+    b'decision := {"effect": "deny", "reason": "contained", "rules": ["contain"]} if input.agent.id == "agent-1"\n'
+)
+
+
+@pytest.mark.parametrize(
+    ("base", "candidate", "enforced", "reason"),
+    [
+        (ALLOW, STRICTER, "deny", "contained"),
+        (DENY, STRICTER, "deny", "candidate"),
+        (DENY, ALLOW, "deny", "candidate"),
+        (ALLOW, BROKEN, "deny", "POLICY_UNDEFINED"),
+        (BROKEN, ALLOW, "deny", "POLICY_UNDEFINED"),
+        (ALLOW, SLOW, "deny", "POLICY_TIMEOUT"),
+        (DENY, FLAGGED, "deny", "candidate"),
+        (ALLOW, FLAGGED, "allow", "candidate"),
+        (ALLOW, ALLOW, "allow", "base"),
+    ],
+)
+def test_while_stricter_the_stricter_answer_of_the_two_counts(
+    base: bytes, candidate: bytes, enforced: str, reason: str
+) -> None:
+    stand = Stand(base)
+    stand.enact(candidate, mode=Mode.STRICTER, guarded=False, wave="stricter")
+    decision = stand.ask()
+    assert (decision.enforced, decision.reason) == (enforced, reason)
+
+
+def test_a_stricter_candidate_that_fails_is_never_taken_out_by_itself(stand: Stand) -> None:
+    """Whoever can make it fail could end a containment so."""
+    stand.enact(BROKEN, mode=Mode.STRICTER)
+    assert {stand.ask().reason for _ in range(WIRE_ERRORS * 3)} == {"POLICY_UNDEFINED"}
+    assert not stand.trips.is_set()
+
+
+def test_while_stricter_a_decision_names_both_and_keeps_what_each_said(stand: Stand) -> None:
+    stand.enact(STRICTER, mode=Mode.STRICTER, wave="stricter", guarded=False)
+    decision = stand.ask()
+    revision = decision.revision
+    assert (revision.rollout, revision.wave, revision.cohort) == ("rollout-1", "stricter", "candidate")
+    assert revision.beside == stand.activation.revision.revision != revision.revision
+    said = orjson.loads(decision.result_json)
+    assert {name: each["effect"] for name, each in said.items()} == {"baseline": "allow", "candidate": "deny"}
+    eventually(lambda: stand.pairs().compared == 1)
+    assert (stand.pairs().would_block, stand.pairs().undenied) == (1, 0)
+    assert stand.comparison.findings("acme")[-1][2].rankings["rule"] == {"contain": 1}
+
+
+def test_where_the_stricter_one_cannot_be_opened_the_baseline_goes_on(stand: Stand) -> None:
+    stand.enact(None, mode=Mode.STRICTER)
+    assert stand.ask().reason == "base"
+
+
+def test_what_two_revisions_of_one_policy_charge_is_charged_once() -> None:
+    charges = b'decision := {"effect": "allow", "charges": [{"budget": "eur", "amount": %d}]}\n'
+    stand = Stand(HEADER + charges % 5)
+    stand.enact(HEADER + charges % 7, mode=Mode.STRICTER)
+    verdict = stand.ask().verdict
+    assert verdict is not None
+    assert verdict.charges == (Charge(budget="eur", amount=7),)
+
+
+def test_handshakes_are_judged_by_whichever_speaks_of_them(stand: Stand) -> None:
+    refuses = b'\nhandshake := {"effect": "deny", "reason": "not now"} if input.agent.id != "probe"\n'
+    stand.front.what = replace(CALL, kind=Kind.HANDSHAKE)
+    stand.enact(ALLOW, mode=Mode.STRICTER)
+    assert stand.ask().reason == "handshake"
+    stand.enact(ALLOW + refuses, mode=Mode.STRICTER, version=4)
+    assert stand.ask().reason == "not now"
+
+
+def test_a_result_is_judged_by_whichever_reads_results() -> None:
+    """The other one speaks of calls alone, and would refuse every result."""
+    calls = HEADER + b'decision := {"effect": "allow", "reason": "base"} if input.phase == "call"\n'
+    results = HEADER + (
+        b'default decision := {"effect": "allow", "reason": "candidate"}\n'
+        b'decision := {"effect": "deny", "reason": "leaks"} if contains(input.result.text, "secret")\n'
+    )
+    stand = Stand(calls)
+    stand.enact(results, mode=Mode.STRICTER)
+    pair = stand.policies.active(principal("agent-1"))
+    exchange = Exchange(
+        check=Check(), decision=stand.ask(), policy=pair, principal=principal("agent-1"), call=CALL, route=ROUTE
+    )
+    for text, reason in (("fine", "candidate"), ("a secret", "leaks")):
+        assert stand.pdp.judge_result(exchange, {"text": text}, lambda _: b"").decision.reason == reason
 
 
 def test_a_directive_reaches_its_tenant_alone_and_the_platforms_the_others(stand: Stand) -> None:

@@ -37,7 +37,11 @@ CANARY = Directive(
 
 
 def test_what_was_signed_is_read_as_it_was() -> None:
-    for each in (CANARY, replace(CANARY, mode=Mode.BASELINE, baseline="", candidate="", share=0.0)):
+    for each in (
+        CANARY,
+        replace(CANARY, mode=Mode.STRICTER),
+        replace(CANARY, mode=Mode.BASELINE, baseline="", candidate="", share=0.0),
+    ):
         assert directive.read(directive.sign(each, KEY, "kid"), "acme", KEYS) == each
     assert directive.claimed_scope(directive.sign(CANARY, KEY, "kid")) == "acme"
 

@@ -259,3 +259,48 @@ def test_what_stops_or_begins_has_a_reason_in_words(reason: str) -> None:
     for refused in refusals:
         with pytest.raises(InvalidRequestError, match="ROLLOUT_REASON"):
             refused()
+
+
+def stricter(by: Actor = ANNA, **plan: Any) -> Rollout:
+    evidence = (Reading(gate="replay", outcome=Outcome.PASS, figures={"calls": 9}),)
+    begun = rollout.activate(drafted(**plan), by, reason="an exfiltration", evidence=evidence)
+    assert (begun.action, begun.evidence) == (Action.ACTIVATE, evidence)
+    return begun.after
+
+
+@pytest.mark.parametrize("by", [ANNA, CI])
+def test_a_stricter_one_reaches_everybody_at_once_and_leaves_the_baseline_serving(by: Actor) -> None:
+    begun = stricter(by, four_eyes=True, waves=(0.1,))
+    assert (begun.stage, begun.share, begun.serving) == ("stricter", 1.0, begun.baseline)
+
+
+@pytest.mark.parametrize("judgement", [BREACH, PASS, UNDECIDED, None])
+def test_the_machine_neither_ends_nor_promotes_a_stricter_one(judgement: Judgement | None) -> None:
+    assert rollout.advance(stricter(), judgement, LATER) is None
+    with pytest.raises(InvalidRequestError):
+        rollout.roll_back(stricter(), GATES, LATER, reason="breached")
+
+
+def test_a_person_ends_a_stricter_one_or_promotes_it_by_the_rules_of_enforcing() -> None:
+    back = rollout.roll_back(stricter(), BEN, LATER, reason="contained")
+    assert back is not None
+    assert (back.after.state, back.after.serving) == (State.ROLLED_BACK, "a" * 64)
+    assert rollout.promote(stricter(waves=(0.1, 0.2)), ANNA, LATER).after.state is State.ENFORCED
+    with pytest.raises(InvalidRequestError) as refused:
+        rollout.promote(stricter(four_eyes=True), ANNA, LATER)
+    assert refused.value.reason.code == "ROLLOUT_SECOND_PERSON"
+
+
+@pytest.mark.parametrize("what", ["start", "pause", "resume", "stop_wave", "abort"])
+def test_a_stricter_one_has_no_stages_to_be_held_in_or_dropped_from(what: str) -> None:
+    with pytest.raises(InvalidRequestError) as refused:
+        getattr(rollout, what)(stricter(), ANNA, LATER, reason="why")
+    assert refused.value.reason.code == "ROLLOUT_STATE"
+
+
+def test_what_answers_already_is_not_activated_and_nothing_is_without_a_reason() -> None:
+    same = replace(drafted(), candidate="a" * 64)
+    for asked, reason, code in ((same, "why", "ROLLOUT_PLAN"), (drafted(), " ", "ROLLOUT_REASON")):
+        with pytest.raises(InvalidRequestError) as refused:
+            rollout.activate(asked, ANNA, reason=reason, evidence=())
+        assert refused.value.reason.code == code
