@@ -304,7 +304,8 @@ class Verdict:
 class Revision:
     """The policy that answered: requirement P2 names each of these on every decision.
 
-    `beside` is the revision that was asked as well, where the stricter answer of two counts.
+    `beside` is the revision that was asked as well, where the stricter answer of two counts. `tenant` is the tenant's
+    own policy that judged beside the platform's, where it has one.
     """
 
     revision: str = ""
@@ -314,6 +315,7 @@ class Revision:
     wave: str = ""
     cohort: str = ""
     beside: str = ""
+    tenant: Revision | None = None
 
 
 NO_REVISION: Final = Revision()
@@ -367,6 +369,8 @@ class Decision:
     revision: Revision = NO_REVISION
     input_json: bytes = b""
     result_json: bytes = b""
+    tenant_result_json: bytes = b""
+    """What the tenant's own policy answered, where it was asked."""
     hidden: tuple[str, ...] = ()
     amends: str = ""
     kills_stale: bool = False

@@ -53,9 +53,11 @@ class Course:
     agent: AgentFacts | None = None
     call: ToolCall | None = None
     policy: ActivePolicy | None = None
+    tenant_policy: ActivePolicy | None = None
     verdict: Verdict | None = None
     input_json: bytes = b""
     result_json: bytes = b""
+    tenant_result_json: bytes = b""
     kills_sequence: int = 0
     kills_stale: bool = False
     revocable: bool = False
@@ -73,6 +75,18 @@ class Course:
         promised = self.check.context.get(EXT_PROC)
         configured = promised is None and self.route is not None and self.route.ext_proc
         return self.behind_ext_proc or promised == "true" or configured
+
+    @property
+    def judged_by(self) -> Revision:
+        """The revision in force for the caller, with that of the tenant's own policy where there is one."""
+        found = self.policy.revision if self.policy else self.revision
+        return replace(found, tenant=self.tenant_policy.revision) if self.tenant_policy else found
+
+    @property
+    def reads_results(self) -> bool:
+        """Whether a policy in force judges results."""
+        policy, own = self.policy, self.tenant_policy
+        return (policy is not None and policy.reads_results) or (own is not None and own.reads_results)
 
 
 def judged(course: Course, verdict: Verdict) -> Decision:
@@ -186,8 +200,7 @@ def _inspects_response(course: Course) -> bool:
     call = course.call
     if call is None or not course.can_rewrite:
         return False
-    reads_results = course.policy is not None and course.policy.reads_results
-    return call.kind is Kind.LIST or (call.kind is Kind.CALL and reads_results)
+    return call.kind is Kind.LIST or (call.kind is Kind.CALL and course.reads_results)
 
 
 def _decision(
@@ -231,9 +244,10 @@ def _decision(
         inspect_response=inspect_response,
         opens_session=opens_session,
         watch_response=watch_response,
-        revision=course.policy.revision if course.policy else course.revision,
+        revision=course.judged_by,
         input_json=course.input_json,
         result_json=course.result_json,
+        tenant_result_json=course.tenant_result_json,
         timestamp_ns=course.check.received_ns,
         trace_id=trace.trace_id,
         span_id=random_hex()[:16],

@@ -10,18 +10,28 @@ Trusts the ports it is given to be local and thread-safe; calls arrive on many t
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Protocol
 
 from authz import outcome
-from authz.errors import DenialError, InvalidRequestError, UnavailableError
+from authz.errors import DenialError, InvalidRequestError, PolicyError, UnavailableError
 from authz.identity import autonomy
 from authz.model import Effect, Kind, Mode, Phase, Risk, Verdict
 from authz.outcome import Course
-from authz.policy import envoy_contract
+from authz.policy import envoy_contract, tenants
 from authz.policy.agent_input import NO_FACTS, Facts, agent_facts, input_document
 from authz.policy.engine import complete
-from authz.reasons import MEMORY_WRITES_PAUSED, POLICY_STALE, REVOKED, SYS_DEADLINE, SYS_INTERNAL
+from authz.policy.strictest import is_final, strictest
+from authz.protocol import redaction
+from authz.reasons import (
+    MEMORY_WRITES_PAUSED,
+    POLICY_STALE,
+    POLICY_TENANT_LIMIT,
+    REVOKED,
+    SYS_DEADLINE,
+    SYS_INTERNAL,
+)
 from authz.revocation.kills import MEMORY_WRITES, NoKills
 from authz.value import value
 
@@ -105,8 +115,12 @@ class Ports:
     """The tool's own credential. Raises UnavailableError, UPSTREAM_CREDENTIAL, where it is not at hand."""
     observe: Callable[[Check, Decision], None]
     """Told of every decision, after its record: spans and metrics. Must only enqueue."""
-    is_policy_current: Callable[[], bool] = lambda: True
-    """Whether the policy is known to be the newest, or is young enough; what destroys needs one of the two."""
+    tenant_policy: Callable[[Principal], ActivePolicy | None] | None = None
+    """The own policy of the caller's tenant, beside the platform's; None where no tenant has any. Raises
+    UnavailableError, POLICY_TENANT_UNAVAILABLE."""
+    is_policy_current: Callable[[Principal], bool] = lambda _: True
+    """Whether the caller's policies are known to be the newest, or are young enough; what destroys needs one of the
+    two."""
 
 
 @value
@@ -119,6 +133,23 @@ class Exchange:
     principal: Principal
     call: ToolCall
     route: Route | None = None
+    tenant_policy: ActivePolicy | None = None
+
+    @property
+    def reads_results(self) -> bool:
+        """Whether one of its policies judges results."""
+        return self.policy.reads_results or (self.tenant_policy is not None and self.tenant_policy.reads_results)
+
+    @property
+    def result_judges(self) -> tuple[ActivePolicy | None, ActivePolicy | None]:
+        """Who of platform and tenant judges results: one that does not speak of them would deny them all."""
+        own = self.tenant_policy
+        of_tenant = own if own is not None and own.reads_results else None
+        of_platform = self.policy if self.policy.reads_results or of_tenant is None else None
+        return (
+            of_platform and (of_platform.result_judge or of_platform),
+            of_tenant and (of_tenant.result_judge or of_tenant),
+        )
 
 
 @value
@@ -281,7 +312,7 @@ class PolicyDecisionPoint:
         if course.call is not call:
             self._refuse_stopped(course)
         if verdict.risk is Risk.DESTRUCTIVE and course.principal is not None:
-            if not self._ports.is_policy_current():
+            if not self._ports.is_policy_current(course.principal):
                 raise UnavailableError(POLICY_STALE)
             self._ports.front.vouch(course.check, course.route, course.principal)
         if course.agent is None:
@@ -301,17 +332,61 @@ class PolicyDecisionPoint:
         policy = course.policy = self._ports.policies.active(course.principal)
         call = course.call
         shakes = call is not None and call.kind in (Kind.HANDSHAKE, Kind.RESPONSE)
-        query = policy.handshake if shakes else policy.decision
+        # Both pointers are taken here, once: whatever is activated meanwhile answers later calls.
+        if self._ports.tenant_policy is not None and course.principal is not None:
+            course.tenant_policy = self._ports.tenant_policy(course.principal)
+        verdict, query = HANDSHAKE, policy.handshake if shakes else policy.decision
+        if query is not None:
+            self._require_time(course)
+            course.input_json = self._input(course, policy, facts)
+            result = yield from query.ask(course.input_json, self._evaluation_s)
+            course.result_json = result or b""
+            if not shakes:
+                verdict = policy.interpret(result)
+            elif result is not None:
+                verdict = replace(policy.interpret(result), risk=Risk.READ)
+        if course.tenant_policy is None or is_final(verdict):
+            return verdict
+        return (yield from self._ask_tenant(course, course.tenant_policy, verdict, facts))
+
+    def _ask_tenant(self, course: Course, tenant: ActivePolicy, platform: Verdict, facts: Facts) -> Steps[Verdict]:
+        """The platform's verdict, narrowed by the tenant's own policy."""
+        shakes = course.call is not None and course.call.kind in (Kind.HANDSHAKE, Kind.RESPONSE)
+        query = tenant.handshake if shakes else tenant.decision
         if query is None:
-            return HANDSHAKE
+            return platform
+        self._require_time(course)
+        course.input_json = course.input_json or self._input(course, tenant, facts)
+        try:
+            result = yield from query.ask(course.input_json, self._evaluation_s)
+        except DenialError as error:
+            raise tenants.failed(error) from error
+        course.tenant_result_json = result or b""
+        if shakes:
+            if result is None:
+                return platform
+            return strictest(platform, replace(tenants.read(tenant, result), risk=Risk.READ))
+        both = strictest(platform, tenants.read(tenant, result))
+        if tenants.rewrites(platform, both):
+            yield from self._require_covered(course, platform, both, facts)
+        return both
+
+    def _require_covered(self, course: Course, platform: Verdict, both: Verdict, facts: Facts) -> Steps[None]:
+        """Ask the platform's policy about the call as the tenant's rewrites it: the tool gets that one."""
+        call, policy, principal = course.call, course.policy, course.principal
+        if call is None or policy is None or principal is None:
+            raise UnavailableError(SYS_INTERNAL, "a tenant's policy was asked about no call")
+        self._require_time(course)
+        args = redaction.apply(call.args, both.redactions).value
+        if not isinstance(args, dict):
+            raise PolicyError(POLICY_TENANT_LIMIT, f"{POLICY_TENANT_LIMIT.summary}: no arguments are left")
+        rewritten = input_document(course.check, principal, replace(call, args=args), facts, self._http_headers)
+        result = yield from policy.decision.ask(rewritten, self._evaluation_s)
+        tenants.require_covered(platform, policy.interpret(result))
+
+    def _require_time(self, course: Course) -> None:
         if self._now_ns() > course.deadline_ns:
             raise UnavailableError(SYS_DEADLINE)
-        course.input_json = self._input(course, policy, facts)
-        result = yield from query.ask(course.input_json, self._evaluation_s)
-        course.result_json = result or b""
-        if not shakes:
-            return policy.interpret(result)
-        return HANDSHAKE if result is None else replace(policy.interpret(result), risk=Risk.READ)
 
     def _input(self, course: Course, policy: ActivePolicy, facts: Facts) -> bytes:
         if course.check.document is not None:
@@ -367,11 +442,14 @@ class PolicyDecisionPoint:
         listed = replace(call, kind=Kind.LIST, phase=Phase.LIST, tool=tool, args={})
         called = replace(listed, kind=Kind.CALL)
         self._running(exchange.principal, called)
-        verdict, _, _ = self._ask_again(exchange, listed, None, exchange.policy)
-        if verdict.effect is Effect.DENY:
+        course = self._later(exchange, listed)
+        verdicts = self._ask_again(course, exchange, None, (exchange.policy, exchange.tenant_policy))
+        if any(verdict.effect is Effect.DENY for verdict in verdicts):
             return False
-        if verdict.capabilities:
-            self._running(exchange.principal, _with_capabilities(called, verdict))
+        for verdict in verdicts:
+            called = _with_capabilities(called, verdict)
+        if called.tool.capabilities != tool.capabilities:
+            self._running(exchange.principal, called)
         return True
 
     def filtered(self, exchange: Exchange, hidden: tuple[str, ...], answer: bytes) -> Answered:
@@ -395,9 +473,8 @@ class PolicyDecisionPoint:
         try:
             if (error := self.stopped(exchange.principal, exchange.call)) is not None:
                 raise error
-            judge = exchange.policy.result_judge or exchange.policy
-            verdict, course.input_json, course.result_json = self._ask_again(exchange, call, result, judge)
-            course.verdict = verdict
+            verdicts = self._ask_again(course, exchange, result, exchange.result_judges)
+            verdict = course.verdict = functools.reduce(strictest, verdicts)
             decision = outcome.judged(course, verdict)
             answer = render(decision)
         except DenialError as error:
@@ -411,16 +488,38 @@ class PolicyDecisionPoint:
         return self._record(course, outcome.refused(course, UnavailableError(reason)), b"")
 
     def _ask_again(
-        self, exchange: Exchange, call: ToolCall, result: JsonValue, policy: ActivePolicy
-    ) -> tuple[Verdict, bytes, bytes]:
-        document = input_document(exchange.check, exchange.principal, call, NO_FACTS, self._http_headers, result)
-        answer = policy.decision.evaluate(document, self._evaluation_s)
-        return policy.interpret(answer), document, answer or b""
+        self,
+        course: Course,
+        exchange: Exchange,
+        result: JsonValue,
+        judges: tuple[ActivePolicy | None, ActivePolicy | None],
+    ) -> list[Verdict]:
+        """The verdicts of the platform's policy and the tenant's on a later phase, of one of them at least."""
+        (platform, tenant), verdicts = judges, []
+        call = course.call or exchange.call
+        course.input_json = input_document(
+            exchange.check, exchange.principal, call, NO_FACTS, self._http_headers, result
+        )
+        if platform is not None:
+            answer = platform.decision.evaluate(course.input_json, self._evaluation_s)
+            course.result_json = answer or b""
+            verdicts.append(platform.interpret(answer))
+        if tenant is not None and not any(map(is_final, verdicts)):
+            verdicts.append(self._ask_tenant_again(course, tenant))
+        return verdicts
+
+    def _ask_tenant_again(self, course: Course, tenant: ActivePolicy) -> Verdict:
+        try:
+            answer = tenant.decision.evaluate(course.input_json, self._evaluation_s)
+        except DenialError as error:
+            raise tenants.failed(error) from error
+        course.tenant_result_json = answer or b""
+        return tenants.read(tenant, answer)
 
     def _later(self, exchange: Exchange, call: ToolCall) -> Course:
         course = self._course(exchange.check)
         course.principal, course.call, course.policy = exchange.principal, call, exchange.policy
-        course.route = exchange.route
+        course.tenant_policy, course.route = exchange.tenant_policy, exchange.route
         course.behind_ext_proc = True
         return course
 
@@ -458,4 +557,5 @@ def _exchange(course: Course, decision: Decision) -> Exchange | None:
         principal=course.principal,
         call=course.call,
         route=course.route,
+        tenant_policy=course.tenant_policy,
     )

@@ -480,6 +480,15 @@ POLICY_DENY = _reason(
     "the policy denies this call",
     "Do not repeat the call unchanged.",
 )
+POLICY_TENANT_FAILED = _error(
+    "POLICY_TENANT_FAILED", "the tenant's own policy gives no decision for this call", _OPERATOR
+)
+POLICY_TENANT_UNAVAILABLE = _error(
+    "POLICY_TENANT_UNAVAILABLE", "the tenant's own policy is not here, or has expired", _RETRY
+)
+POLICY_TENANT_LIMIT = _error(
+    "POLICY_TENANT_LIMIT", "the tenant's own policy changes more of a call than it may", _OPERATOR
+)
 POLICY_APPROVERS = _reason(
     "POLICY_APPROVERS",
     403,

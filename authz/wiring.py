@@ -82,7 +82,7 @@ if TYPE_CHECKING:
     from authz.clock import Clock
     from authz.config import Config, Tls
     from authz.enrolment.membership import Membership
-    from authz.model import Check, Decision, JsonObject, ToolCall
+    from authz.model import Check, Decision, JsonObject, Principal, ToolCall
     from authz.native import Log, Server
     from authz.pdp import Exchange
     from authz.policy.activation import Interpret
@@ -321,10 +321,11 @@ class Sidecar:
             is_policy_current=self._is_policy_current(),
         )
 
-    def _is_policy_current(self) -> Callable[[], bool]:
-        if self._fetcher is None:
-            return lambda: True
-        return functools.partial(is_current, self._fetcher, self.activation, self._clock)
+    def _is_policy_current(self) -> Callable[[Principal], bool]:
+        fetcher = self._fetcher
+        if fetcher is None:
+            return lambda _: True
+        return lambda _: is_current(fetcher, self.activation, self._clock)
 
     def _observe(self, check: Check, decision: Decision) -> None:
         self.metrics.observe(decision)

@@ -249,7 +249,8 @@ class Bench:
         self.sessions = Sessions(self.clock)
 
     credential: Callable[[Check, Route, Principal | None], object] = lambda *_: None
-    is_policy_current: Callable[[], bool] = lambda: True
+    is_policy_current: Callable[[Principal], bool] = lambda _: True
+    tenant_policy: Callable[[Principal], ActivePolicy | None] | None = None
 
     def pdp(self, config: Config | None = None) -> PolicyDecisionPoint:
         numbers = itertools.count(1)
@@ -266,5 +267,6 @@ class Bench:
             sessions=self.sessions,
             observe=lambda _, decision: self.observed.append(decision),
             is_policy_current=self.is_policy_current,
+            tenant_policy=self.tenant_policy,
         )
         return PolicyDecisionPoint(config or configuration(), ports)

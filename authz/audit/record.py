@@ -122,6 +122,8 @@ class RecordWriter:
             claimed["hidden"] = decision.hidden
         if decision.result_json:
             claimed["result"] = orjson.Fragment(decision.result_json)
+        if decision.tenant_result_json:
+            claimed["tenant_result"] = orjson.Fragment(decision.tenant_result_json)
         return claimed
 
 
@@ -180,9 +182,24 @@ def _standing(
         "wave": revision.wave,
         "cohort": revision.cohort,
         "beside": revision.beside,
-        "bundles": revision.bundle_id and {revision.bundle_id: {"revision": revision.revision}},
+        "bundles": _bundles(revision, caller.tenant),
     }
     return orjson.dumps({name: value for name, value in fields.items() if value})[1:-1] + b","
+
+
+def _bundles(revision: Revision, tenant: str) -> dict[str, dict[str, str]]:
+    """OPA's map of the bundles that answered; a tenant's own is named with its tenant, and with all that it is."""
+    found = {revision.bundle_id: {"revision": revision.revision}} if revision.bundle_id else {}
+    if (own := revision.tenant) is not None:
+        named = {
+            "revision": own.revision,
+            "change_id": own.change_id,
+            "rollout": own.rollout,
+            "wave": own.wave,
+            "cohort": own.cohort,
+        }
+        found[f"{tenant}/{own.bundle_id}"] = {name: value for name, value in named.items() if value}
+    return found
 
 
 def _metrics(latency_us: Mapping[str, int]) -> dict[str, int]:

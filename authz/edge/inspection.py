@@ -79,7 +79,7 @@ class Inspection:
         part = results.judged_part(message)
         if self.phase is Phase.LIST and "method" not in message:
             return self._list(body, message)
-        if part is None or not self._exchange.policy.reads_results:
+        if part is None or not self._exchange.reads_results:
             return Inspected(body=body)
         return self._result(body, message, part)
 

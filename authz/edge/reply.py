@@ -120,6 +120,8 @@ class Replies:
             (call.tool.name, call.tool.server) if call is not None else ("", ""),
         )
         strings = {"decision_id": decision.id, "body_sha256": call.body_sha256 if call is not None else ""}
+        if decision.revision.tenant is not None:
+            strings["tenant_revision"] = decision.revision.tenant.revision
         true = []
         if decision.enforced is Effect.SANITIZE and call is not None and decision.verdict is not None:
             strings["redaction_plan"] = _plan(call, decision.verdict)

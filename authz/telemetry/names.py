@@ -44,6 +44,12 @@ CHANGE: Final = "authz.policy.change_id"
 ROLLOUT: Final = "authz.policy.rollout"
 WAVE: Final = "authz.policy.wave"
 COHORT: Final = "authz.policy.cohort"
+TENANT_REVISION: Final = "authz.policy.tenant.revision"
+TENANT_BUNDLE: Final = "authz.policy.tenant.bundle_id"
+TENANT_CHANGE: Final = "authz.policy.tenant.change_id"
+TENANT_ROLLOUT: Final = "authz.policy.tenant.rollout"
+TENANT_WAVE: Final = "authz.policy.tenant.wave"
+TENANT_COHORT: Final = "authz.policy.tenant.cohort"
 ERROR_TYPE: Final = "error.type"
 
 ATTRIBUTES: Final[dict[str, str]] = {
@@ -71,6 +77,12 @@ ATTRIBUTES: Final[dict[str, str]] = {
     ROLLOUT: "the rollout under way, if any",
     WAVE: "its rollout wave",
     COHORT: "`baseline` or `candidate`: whose revision answered",
+    TENANT_REVISION: "the revision of the tenant's own policy that judged beside it, if the tenant has one",
+    TENANT_BUNDLE: "its bundle",
+    TENANT_CHANGE: "its change",
+    TENANT_ROLLOUT: "its rollout",
+    TENANT_WAVE: "its rollout wave",
+    TENANT_COHORT: "its cohort",
     ERROR_TYPE: "the reason code, where the engine or the service itself failed; the span's status is then ERROR",
 }
 

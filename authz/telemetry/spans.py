@@ -167,6 +167,15 @@ def _attributes(seen: Observation, tool: str, mask: Callable[[str], str]) -> dic
         names.WAVE: seen.revision.wave,
         names.COHORT: seen.revision.cohort,
     }
+    if (own := seen.revision.tenant) is not None:
+        attributes |= {
+            names.TENANT_REVISION: own.revision,
+            names.TENANT_BUNDLE: own.bundle_id,
+            names.TENANT_CHANGE: own.change_id,
+            names.TENANT_ROLLOUT: own.rollout,
+            names.TENANT_WAVE: own.wave,
+            names.TENANT_COHORT: own.cohort,
+        }
     if seen.principal:
         attributes |= {
             names.TENANT: seen.principal.tenant,

@@ -73,7 +73,7 @@ def test_a_kill_that_is_known_bites_however_old_the_rest_is() -> None:
 
 @pytest.mark.parametrize(("risk", "forwards"), [("read", True), ("write", True), ("destructive", False), (None, False)])
 def test_on_a_policy_that_may_be_old_what_destroys_is_denied(risk: str | None, forwards: bool) -> None:  # noqa: FBT001
-    bench = Bench(is_policy_current=lambda: False)
+    bench = Bench(is_policy_current=lambda _: False)
     bench.policies.query = FakeQuery({"effect": "allow"} | ({"risk": risk} if risk else {}))
     decision = bench.pdp().decide(Check(), FakeClaim(), render).decision
     assert decision.forwards is forwards

@@ -11,7 +11,7 @@ import pytest
 from authz import reasons
 from authz.clock import rfc3339
 from authz.errors import ConfigError
-from authz.model import NO_REVISION, Effect, Mode, Phase, Status
+from authz.model import NO_REVISION, Effect, Mode, Phase, Revision, Status
 from tests.decisions import CALL, CHECK, PARENT_ID, TRACE_ID, decision, record_writer, refusal
 
 if TYPE_CHECKING:
@@ -68,6 +68,22 @@ GOLDEN = {
     },
     "result": {"effect": "allow", "reason": "granted", "message": "ok"},
 }
+
+
+def test_the_tenants_own_bundle_is_named_by_its_tenant_with_all_that_it_is_and_its_answer_is_masked() -> None:
+    own = Revision(revision="t7", bundle_id="starter", change_id="c-2", rollout="ro-2", wave="shadow")
+    made = decision(
+        revision=Revision(revision="r7", bundle_id="starter", tenant=own),
+        tenant_result_json=b'{"effect": "allow", "message": "password=hunter22"}',
+    )
+    read = record(made)
+    assert (read["revision"], read["bundle_id"]) == ("r7", "starter")
+    assert read["bundles"] == {
+        "starter": {"revision": "r7"},
+        "acme/starter": {"revision": "t7", "change_id": "c-2", "rollout": "ro-2", "wave": "shadow"},
+    }
+    assert read["tenant_result"]["effect"] == "allow"
+    assert "hunter22" not in str(read)
 
 
 def test_an_allow_has_exactly_these_fields() -> None:

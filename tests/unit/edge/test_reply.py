@@ -175,6 +175,12 @@ def test_metadata_names_what_access_logs_and_later_phases_need() -> None:
     }
 
 
+def test_metadata_names_the_tenants_own_revision_too() -> None:
+    given = replace(ALLOW, revision=Revision(revision="r1", tenant=Revision(revision="t7")))
+    metadata = dict(answer(given).dynamic_metadata.items())
+    assert (metadata["revision"], metadata["tenant_revision"]) == ("r1", "t7")
+
+
 def test_a_sanitize_carries_its_plan_bound_to_the_body() -> None:
     verdict = Verdict(effect=Effect.SANITIZE, redactions=(Redaction(path="/path", replacement="[X]"),))
     given = decision(effect=Effect.SANITIZE, enforced=Effect.SANITIZE, status=Status.SANITIZED, verdict=verdict)

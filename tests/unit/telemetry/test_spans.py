@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -8,7 +8,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.trace import SpanKind, StatusCode
 
 from authz import reasons
-from authz.model import Protocol, Status, Tool
+from authz.model import Protocol, Revision, Status, Tool
 from authz.telemetry import names
 from authz.telemetry.spans import LONGEST_NAME, observation, span, wanted
 from tests.decisions import CALL, CHECK, MASKER, PARENT_ID, SPAN_ID, TRACE_ID, decision, refusal
@@ -58,6 +58,16 @@ def test_a_tool_call_has_exactly_these_attributes() -> None:
         "authz.policy.wave": "canary",
         "authz.policy.cohort": "candidate",
     }
+
+
+def test_the_tenants_own_policy_is_named_beside_the_platforms() -> None:
+    own = Revision(revision="t7", bundle_id="own", change_id="c-2", rollout="ro-2", wave="shadow", cohort="baseline")
+    attributes = built(decision(revision=Revision(revision="r7", bundle_id="starter", tenant=own))).attributes or {}
+    assert {*attributes} <= {*names.ATTRIBUTES}
+    prefix = "authz.policy.tenant."
+    told = {name.removeprefix(prefix): text for name, text in attributes.items() if name.startswith(prefix)}
+    assert told == {name: text for name, text in asdict(own).items() if text}
+    assert attributes["authz.policy.revision"] == "r7"
 
 
 def test_every_attribute_is_in_the_table() -> None:
