@@ -7,6 +7,8 @@ import os
 import shutil
 import threading
 import time
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import httpx2 as httpx
@@ -92,6 +94,23 @@ def test_a_get_answers_the_newest_with_its_etag_and_304_to_who_has_it(plane: Run
     assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", answer.headers["etag"])
     push(plane, "etags", bundle(2))
     assert get(plane, "etags/payments", **{"if-none-match": answer.headers["etag"]}).status_code == 200
+
+
+def test_f16_two_hundred_that_ask_at_once_are_each_given_the_whole_bundle(plane: Running) -> None:
+    published = bundle(1, **{"authz/blocks/data.json": b'"%s"' % os.urandom(1 << 17).hex().encode()})
+    push(plane, "herd", published)
+    headers = {"authorization": f"Bearer {plane.credential}"}
+    request = urllib.request.Request(f"{plane.url}/bundles/herd/payments", headers=headers)  # noqa: S310 - ours
+    together = threading.Barrier(200)
+
+    def pull(_: int) -> bytes:
+        together.wait(30)
+        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310 - ours
+            content: bytes = answer.read()
+        return content
+
+    with ThreadPoolExecutor(200) as clients:
+        assert {*clients.map(pull, range(200))} == {published.packed()}
 
 
 def test_k5_a_bundle_is_read_by_who_may_read_its_tenant_and_by_no_other(plane: Running) -> None:

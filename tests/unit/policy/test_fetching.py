@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import random
+from collections import Counter
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 import orjson
@@ -17,7 +20,7 @@ from authz.native import Library
 from authz.policy import agent_contract, archive
 from authz.policy.activation import Activation
 from authz.policy.admission import admission
-from authz.policy.fetching import COLD_S, Fetcher, Pace
+from authz.policy.fetching import Fetcher, Pace
 from authz.policy.last_good import LastGood
 from authz.policy.opa_native import NativeEngine
 from authz.policy.origin import Offer
@@ -231,7 +234,26 @@ def test_f16_starts_are_spread_over_the_interval_and_questions_never_fall_into_s
     assert service.fetcher.look() == 5.0 + service.spread
     service.shelf.holds = True
     assert service.fetcher.look() == 1.0
-    assert 0 < COLD_S < service.spread
+
+
+@pytest.mark.parametrize("is_cold", [True, False])
+@pytest.mark.parametrize("poll_s", [1.0, 10.0, 50.0])
+@pytest.mark.parametrize("seed", range(3))
+def test_f16_two_hundred_that_start_at_once_ask_at_most_twice_as_often_as_ever_after(
+    poll_s: float, seed: int, *, is_cold: bool
+) -> None:
+    draw, pace = random.Random(seed), Pace(poll_s=poll_s)  # noqa: S311 - no secret
+
+    def spread(seconds: float) -> float:
+        return draw.uniform(0, seconds)
+
+    firsts = [pace.first_s(spread, is_cold=is_cold) for _ in range(200)]
+    looks = [at for first in firsts for at in accumulate([first, *(pace.next_s(spread) for _ in range(50))])]
+    # Half an interval is long enough for chance to even out, and shorter than any part of the start.
+    counted = Counter(int(at / (poll_s / 2)) for at in looks)
+    steady = sum(counted[number] for number in range(20, 40)) / 20
+    assert max(counted.values()) <= 2 * steady
+    assert max(firsts) < 60
 
 
 def test_each_look_is_told(service: Service) -> None:
