@@ -99,20 +99,21 @@ def write(files: Mapping[str, bytes], *, level: int = SHIPPED) -> bytes:
     Raises:
         BundleError: BUNDLE_PATH for a path that could not be read back.
     """
-    written = bytearray()
+    parts: list[bytes] = []
     for path in sorted(files):
         header = tarfile.TarInfo(f"/{_plain(path, BOUNDS)}")
         header.size, header.mode = len(files[path]), MODE
         try:
-            written += header.tobuf(tarfile.USTAR_FORMAT)
+            parts.append(header.tobuf(tarfile.USTAR_FORMAT))
         except ValueError as error:
             raise BundleError(f"the path does not fit a tar header: {path}", code="BUNDLE_PATH") from error
-        written += files[path] + bytes(-len(files[path]) % _BLOCK)
+        parts += [files[path], bytes(-len(files[path]) % _BLOCK)]
+    parts.append(bytes(2 * _BLOCK))
     packer = zlib.compressobj(level, zlib.DEFLATED, _GZIP)
-    return packer.compress(bytes(written + bytes(2 * _BLOCK))) + packer.flush()
+    return packer.compress(b"".join(parts)) + packer.flush()
 
 
-def _unzip(archive: bytes, bounds: Bounds) -> bytes:
+def _unzip(archive: bytes, bounds: Bounds) -> bytearray:
     if len(archive) > bounds.archive_bytes:
         raise BundleError(f"the archive is over {bounds.archive_bytes} bytes", code="BUNDLE_SIZE")
     if not archive:
@@ -133,16 +134,16 @@ def _unzip(archive: bytes, bounds: Bounds) -> bytes:
     # A second member is what other readers go on with, and what this one would never have looked at.
     if not inflate.eof or inflate.unused_data:
         raise _broken("it is cut short" if not inflate.eof else "bytes follow the gzip member")
-    return bytes(unpacked)
+    return unpacked
 
 
-def _entries(tar: bytes, bounds: Bounds) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
+def _entries(tar: bytearray, bounds: Bounds) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
     """Files and folders in their order; the end must be marked, and nothing may follow it."""
-    offset, total = 0, 0
+    offset, total, whole = 0, 0, memoryview(tar)
     while any(tar[offset : offset + _BLOCK]):
-        header = _header(tar[offset : offset + _BLOCK])
+        header = _header(bytes(tar[offset : offset + _BLOCK]))
         start = offset + _BLOCK
-        content = tar[start : start + header.size]
+        content = bytes(whole[start : start + header.size])
         if header.size < 0 or len(content) < header.size:
             raise _broken("it is cut short")
         if header.type in _HEADERS:

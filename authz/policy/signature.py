@@ -189,10 +189,33 @@ def canonical(document: bytes) -> bytes:
     Raises:
         BundleError: BUNDLE_JSON when it is not strict JSON, or has an integer beyond 64 bits.
     """
+    return canonical_text(parsed(document))
+
+
+def parsed(document: bytes) -> Any:  # noqa: ANN401 - any JSON value
+    """The value of a strict JSON document; it holds numbers with a fraction as they were written.
+
+    Raises:
+        BundleError: BUNDLE_JSON when it is none.
+    """
     try:
-        written = orjson.dumps(_strict(document), default=_literal, option=orjson.OPT_SORT_KEYS)
+        return jiter.from_json(
+            document, allow_inf_nan=False, cache_mode="none", catch_duplicate_keys=True, float_mode="lossless-float"
+        )
+    except ValueError as error:
+        raise _not_strict() from error
+
+
+def canonical_text(value: Any) -> bytes:  # noqa: ANN401 - any JSON value
+    """What `parsed` gave, or a part of it, in canonical form.
+
+    Raises:
+        BundleError: BUNDLE_JSON for an integer beyond 64 bits.
+    """
+    try:
+        written = orjson.dumps(value, default=_literal, option=orjson.OPT_SORT_KEYS)
     except (ValueError, TypeError) as error:
-        raise BundleError("a document is not strict JSON", code="BUNDLE_JSON") from error
+        raise _not_strict() from error
     # Go escapes these two, which end a line in JavaScript; they occur within strings alone.
     return written.replace(b"\xe2\x80\xa8", b"\\u2028").replace(b"\xe2\x80\xa9", b"\\u2029")
 
@@ -209,10 +232,8 @@ def json_object(document: bytes, code: str) -> JsonObject:
         raise BundleError(str(error), code=code) from None
 
 
-def _strict(document: bytes) -> Any:  # noqa: ANN401 - any JSON value
-    return jiter.from_json(
-        document, allow_inf_nan=False, cache_mode="none", catch_duplicate_keys=True, float_mode="lossless-float"
-    )
+def _not_strict() -> BundleError:
+    return BundleError("a document is not strict JSON", code="BUNDLE_JSON")
 
 
 def _literal(number: object) -> orjson.Fragment:

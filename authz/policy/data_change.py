@@ -1,0 +1,130 @@
+"""What changed from one JSON document to the next: as OPA's patch operations, and as splices of its canonical text.
+
+Decides how little says it: members that came and went, elements between those that are equal at both ends, and values
+in the place of values. Whoever applies operations parses the document first; whoever applies splices need not, and
+copies its text once. Both lead to the same document. Must never show one a change that the other does not see. Pure.
+
+Sources: OPA's manual, "Delta Bundle Patch Operations"; RFC 6901 for paths, which OPA reads as parts of a URL besides.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from urllib.parse import quote
+
+from authz.errors import BundleError
+from authz.policy.signature import canonical_text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from authz.model import JsonObject
+
+DataPath: TypeAlias = tuple[str, ...]
+"""Names from the top of OPA's data."""
+Splice: TypeAlias = tuple[int, int, bytes]
+"""From and up to which byte of a text, and what comes in their place."""
+
+# Beside letters, digits, `_.-~`: OPA holds the written path to the roots.
+_PLAIN: Final = "@=+"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One document's: OPA's operations, in their order, and splices, in the order of its text."""
+
+    operations: list[JsonObject] = field(default_factory=list)
+    splices: list[Splice] = field(default_factory=list)
+
+    def value(self, path: DataPath, before: Any, after: Any, at: int) -> int:  # noqa: ANN401 - any JSON value
+        """Note how a value changed; `at` is where it begins in the text. Returns where it ends."""
+        was, now = canonical_text(before), canonical_text(after)
+        if was != now:
+            # OPA trims its paths: a name that is empty has none.
+            if isinstance(before, dict) and isinstance(after, dict) and "" not in before.keys() | after.keys():
+                self._members(path, before, after, at + 1)
+            elif isinstance(before, list) and isinstance(after, list):
+                self._elements(path, before, after, at + 1)
+            else:
+                self._operation("replace", path, after)
+                self.splices.append((at, at + len(was), now))
+        return at + len(was)
+
+    def _members(self, path: DataPath, before: dict[str, Any], after: dict[str, Any], start: int) -> None:
+        gone: list[bytes] = []
+        new: list[bytes] = []
+        is_first = True
+        for name in sorted(before.keys() | after.keys()):
+            key = canonical_text(name) + b":"
+            if name not in after:
+                self._operation("remove", (*path, name))
+                gone.append(key + canonical_text(before[name]))
+            elif name not in before:
+                self._operation("upsert", (*path, name), after[name])
+                new.append(key + canonical_text(after[name]))
+            else:
+                start = self._gap(start, gone, new, is_first=is_first, is_last=False)
+                start = self.value((*path, name), before[name], after[name], start + len(key))
+                gone, new, is_first = [], [], False
+        self._gap(start, gone, new, is_first=is_first, is_last=True)
+
+    def _elements(self, path: DataPath, before: list[Any], after: list[Any], start: int) -> None:
+        """What is equal at both ends stays; the rest changes in its place, or gives way."""
+        was, now = [canonical_text(each) for each in before], [canonical_text(each) for each in after]
+        shorter = min(len(was), len(now))
+        head = next((i for i in range(shorter) if was[i] != now[i]), shorter)
+        tail = next((i for i in range(shorter - head) if was[-1 - i] != now[-1 - i]), shorter - head)
+        gone, new = was[head : len(was) - tail], now[head : len(now) - tail]
+        start += sum(map(len, was[:head])) + max(head - 1, 0)
+        if len(gone) == len(new):
+            for index in range(head, len(was) - tail):
+                start = self.value((*path, str(index)), before[index], after[index], start + (index > 0))
+            return
+        for _ in gone:
+            self._operation("remove", (*path, str(head)))
+        for index in range(head, head + len(new)):
+            self._operation("upsert", (*path, str(index)), after[index])
+        self._gap(start, gone, new, is_first=head == 0, is_last=tail == 0)
+
+    def _gap(self, start: int, gone: Sequence[bytes], new: Sequence[bytes], *, is_first: bool, is_last: bool) -> int:
+        """Put what is new between two that stay in the place of what is gone. Returns where the gap ends."""
+        was, now = (_between(parts, is_first=is_first, is_last=is_last) for parts in (gone, new))
+        if was != now:
+            self.splices.append((start, start + len(was), now))
+        return start + len(was)
+
+    def _operation(self, name: str, path: DataPath, *value: Any) -> None:  # noqa: ANN401 - any JSON value
+        told: JsonObject = {"op": name, "path": "/" + "/".join(map(escaped, path))}
+        self.operations.append(told | ({"value": value[0]} if value else {}))
+
+
+def _between(parts: Sequence[bytes], *, is_first: bool, is_last: bool) -> bytes:
+    """Members or elements with their commas, as they stand after one that stays and before another."""
+    if is_first or is_last:
+        return (b"" if is_first or not parts else b",") + b",".join(parts) + (b"" if is_last or not parts else b",")
+    return b"," + b"".join(part + b"," for part in parts)
+
+
+def spliced(content: bytes, splices: Sequence[Splice], most_bytes: int) -> bytes:
+    """The text that splices make of another.
+
+    Raises:
+        BundleError: BUNDLE_DELTA where they are not in their order; BUNDLE_SIZE over the bound.
+    """
+    whole, position = memoryview(content), 0
+    parts: list[bytes | memoryview] = []
+    for start, end, text in splices:
+        if not position <= start <= end <= len(content):
+            raise BundleError("no delta: its splices are not in their order", code="BUNDLE_DELTA")
+        parts += [whole[position:start], text]
+        position = end
+    parts.append(whole[position:])
+    if sum(map(len, parts)) > most_bytes:
+        raise BundleError(f"a file is over {most_bytes} bytes", code="BUNDLE_SIZE")
+    return b"".join(parts)
+
+
+def escaped(name: str) -> str:
+    """A name as OPA reads it in a path: escaped as in a JSON pointer (RFC 6901), and then as in a URL."""
+    return quote(name.replace("~", "~0").replace("/", "~1"), safe=_PLAIN)
