@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
+import orjson
 import typer
 
 from authz.authoring.compiling import hold_current
@@ -35,6 +37,8 @@ from authz.policy.activation import hold_golden
 from authz.policy.building import Sources, declared_by
 from authz.policy.building import build as build_files
 from authz.policy.bundle_diff import compare
+from authz.policy.delta import PATCH
+from authz.policy.delta import make as make_delta
 from authz.policy.engine import PolicySource
 from authz.policy.manifest import MANIFEST, moment, read_manifest, written
 from authz.policy.opa_native import NativeEngine
@@ -150,6 +154,21 @@ def diff(
         _print_changes(changes)
 
 
+def delta(
+    before: Annotated[Path, typer.Argument(help="Bundle archive that others have.", show_default=False)],
+    after: Annotated[Path, typer.Argument(help="Signed archive that comes next.", show_default=False)],
+    made: Annotated[Path, typer.Argument(metavar="DELTA", help="Where to write it.", show_default=False)],
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Make OPA's delta bundle of two archives that differ in data alone. The control plane makes its own at `push`."""
+    first, second = read_archive(before), read_archive(after)
+    packed = make_delta(first, second)
+    replace(made, packed)
+    operations = orjson.loads(archives.read(packed)[PATCH])["data"]
+    told = {"delta": made, "operations": len(operations), "bytes": len(packed), "instead_of": len(second)}
+    show({**told, "from": sha256(first).hexdigest(), "to": sha256(second).hexdigest()}, output)
+
+
 def _described(manifest: Manifest) -> dict[str, Any]:
     return {
         "change_id": manifest.change_id,
@@ -229,6 +248,7 @@ _EXAMPLES: Final[dict[Callable[..., None], str]] = {
   authz bundle inspect --output json starter.tar.gz
 """,
     diff: "authz bundle diff running.tar.gz candidate.tar.gz",
+    delta: "authz bundle delta starter-7.tar.gz starter-8.tar.gz delta.tar.gz",
     rollback: """
   authz bundle rollback starter-7.tar.gz --supersedes 8 --reason 'denies payroll' --key release.pem --key-id release
 """,

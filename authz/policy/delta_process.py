@@ -1,7 +1,7 @@
 """Makes a delta in a process of its own: to compare large documents takes seconds, in which no other thread would run.
 
-Decides nothing. Must never let what fails there be more than a delta that is not made. Its memory goes with it: some ten
-times the data. Trusts this interpreter; both archives were verified by whoever asks.
+Decides nothing. Must never let what fails there be more than a delta that is not made. Its memory, which is some ten
+times the data, goes with it. Trusts this interpreter; both archives were verified by whoever asks.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def make_aside(base: bytes, target: bytes, *, most_bytes: int) -> bytes | None:
 
 
 def main() -> int:
-    """Read the two archives from the input, and write the delta to the output; what stands against it, to the errors."""
+    """Read the two archives from the input, and write the delta to the output, or why there is none to the errors."""
     told = sys.stdin.buffer.read()
     start = _LENGTH_BYTES + int.from_bytes(told[:_LENGTH_BYTES], "big")
     try:

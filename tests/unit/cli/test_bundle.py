@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pytest
 
-from authz.policy import archive
+from authz.policy import archive, delta
 from authz.policy.trust import SIGNATURES
 
 if TYPE_CHECKING:
@@ -249,6 +249,21 @@ def test_diff_shows_files_rules_manifest_and_shapes_but_no_values(run: Run, sour
     assert "rules     changed  data.authz.decision" in table
     assert "a-secret-name" not in table
     assert run("bundle", "diff", "b.tar.gz", "b.tar.gz").out == "no difference\n"
+
+
+def test_a_delta_is_made_of_two_archives_that_differ_in_data_alone(
+    run: Run, source: Path, keys: dict[str, str]
+) -> None:
+    assert keys
+    signed(run, source, "--created-at", CREATED, name="before.tar.gz")
+    (source / "limits" / "data.yaml").write_text("acme: 11\nnames: [yes, '2026-01-01']\n")
+    signed(run, source, "--created-at", CREATED, "--sequence", "8", name="after.tar.gz")
+    told = run("bundle", "delta", "before.tar.gz", "after.tar.gz", "delta.tar.gz", "--output", "json").document()
+    made = Path("delta.tar.gz").read_bytes()
+    assert (told["operations"], told["bytes"]) == (1, len(made))
+    assert delta.apply(Path("before.tar.gz").read_bytes(), made) == Path("after.tar.gz").read_bytes()
+    again = run("bundle", "delta", "before.tar.gz", "before.tar.gz", "again.tar.gz")
+    assert (again.code, "BUNDLE_DELTA_EMPTY" in again.err, Path("again.tar.gz").exists()) == (1, True, False)
 
 
 def test_a_key_is_never_replaced_and_its_secret_is_its_owners(run: Run, keys: dict[str, str]) -> None:
