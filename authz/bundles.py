@@ -1,4 +1,4 @@
-"""What a sidecar runs to follow its published bundle: where it is read, and whom that is told.
+"""What a sidecar runs to follow its published bundles: where each is read, and whom that is told.
 
 Decides which adapter reads a source, and when the control plane hears of it: at each change, and now and again, so that
 it knows what is in use. A report that does not arrive is made again with the next look. Must never load a client that
@@ -21,9 +21,10 @@ from authz.policy.origin_control import ControlOrigin
 from authz.policy.origin_file import FileOrigin
 from authz.policy.origin_http import HttpOrigin
 from authz.policy.registry import Place
+from authz.reasons import POLICY_TENANT_UNAVAILABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from authz.clock import Clock
     from authz.config import Policy, PublishedBundle
@@ -39,15 +40,78 @@ REPORT_NS: Final = 60 * 10**9
 """What stands is said again so often."""
 
 
-def fetcher(policy: Policy, activation: Activation, membership: Membership | None, clock: Clock) -> Fetcher | None:
-    """What follows the configured bundle; None where there is none.
+class TenantBundles:
+    """Tenants' own bundles. Each is followed, judged, opened and remembered by itself, and fails alone.
+
+    `begin`, then `start` and `stop`; each once.
+
+    Args:
+        followed: by tenant, what its bundle is activated by, and what follows it.
+    """
+
+    def __init__(self, followed: Mapping[str, tuple[Activation, Fetcher]], clock: Clock) -> None:
+        self._followed = followed
+        self._clock = clock
+
+    @property
+    def activations(self) -> dict[str, Activation]:
+        """By tenant."""
+        return {tenant: activation for tenant, (activation, _) in self._followed.items()}
+
+    def begin(self) -> None:
+        """Serve from the disk what is there."""
+        for _, follows in self._followed.values():
+            follows.begin()
+
+    def start(self) -> None:
+        """Follow all of them."""
+        for _, follows in self._followed.values():
+            follows.start()
+
+    def stop(self) -> None:
+        """End."""
+        for _, follows in self._followed.values():
+            follows.stop()
+
+    def degraded(self) -> dict[str, str]:
+        """What is not well, by part: a code each. A tenant whose bundle is not here is denied."""
+        found = {}
+        for tenant, (activation, follows) in self._followed.items():
+            code = failing(activation, follows)
+            if not activation.revision.revision:
+                code = POLICY_TENANT_UNAVAILABLE.code
+            if code:
+                found[f"policy of {tenant}"] = code
+        return found
+
+    def standing(self) -> dict[str, object]:
+        """Which policy answers for each tenant, where it comes from, and what was refused."""
+        return {
+            tenant: standing(activation) | {"source": followed(follows.state, self._clock)}
+            for tenant, (activation, follows) in self._followed.items()
+        }
+
+    def is_current(self, tenant: str) -> bool:
+        """As `is_current`; a tenant without a bundle has none that could be old."""
+        found = self._followed.get(tenant)
+        return found is None or is_current(found[1], found[0], self._clock)
+
+
+def failing(activation: Activation, follows: Fetcher | None) -> str:
+    """Why what is published is not what answers, or will not for long, as a code; empty when all is well."""
+    if refused := activation.last_failure:
+        return refused.code
+    return "BUNDLE_FETCH" if follows is not None and follows.state.unreachable else ""
+
+
+def fetcher(
+    bundle: PublishedBundle, policy: Policy, activation: Activation, membership: Membership | None, clock: Clock
+) -> Fetcher:
+    """What follows a published bundle.
 
     Raises:
         ConfigError: a source that cannot be used.
     """
-    if not policy.bundles:
-        return None
-    bundle = policy.bundles[0]
     reporter = Reporter(bundle, membership, clock) if membership else None
     return Fetcher(
         origin(bundle, membership, clock, archive_bytes=policy.bundle_bytes),

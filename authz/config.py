@@ -261,7 +261,7 @@ class PublishedBundle(Group):
     name: str = ""
     """Its name at the control plane, which is the bundle's id."""
     tenant: str = ""
-    """The tenant that it belongs to there; empty: the platform's."""
+    """Whose it is; empty: the platform's. Beside the platform's, it judges the calls of this tenant as well."""
     token_file: Path | None = None
     """Bearer token for a URL or a registry, which also takes `USER:PASSWORD`; read again for each request."""
     roots: Path | None = None
@@ -287,8 +287,9 @@ class Policy(Group):
 
     paths: tuple[Path, ...] = ()
     """Directories, .rego or data files, or one bundle archive."""
-    bundles: Annotated[tuple[PublishedBundle, ...], Field(max_length=1)] = ()
-    """The published bundle that is the policy, in the place of `paths`; needs `trust` and `state`."""
+    bundles: tuple[PublishedBundle, ...] = ()
+    """The published bundle that is the policy, in the place of `paths`; needs `trust` and `state`. Of several, the one
+    without a tenant judges every call, and each other one the calls of its tenant beside it."""
     contract: Literal["agent", "envoy"] = "agent"
     """`agent` is ours; `envoy` is drop-in for opa-envoy-plugin."""
     entrypoint: str = ""
@@ -327,6 +328,18 @@ class Policy(Group):
     def has_archive(self) -> bool:
         """Whether a bundle archive is the policy."""
         return any(path.name.endswith(".tar.gz") for path in self.paths)
+
+    @property
+    def platform_bundle(self) -> PublishedBundle | None:
+        """The published bundle that judges every call; None where there is none."""
+        if len(self.bundles) == 1:
+            return self.bundles[0]
+        return next((bundle for bundle in self.bundles if not bundle.tenant), None)
+
+    @property
+    def tenant_bundles(self) -> tuple[PublishedBundle, ...]:
+        """Tenants' own, which judge beside the platform's."""
+        return tuple(bundle for bundle in self.bundles if bundle is not self.platform_bundle)
 
     @property
     def rule(self) -> str:
@@ -515,6 +528,8 @@ class Config(Group):
             )
         if any(bundle.source == "control" for bundle in policy.bundles) and not self.control.url:
             raise ConfigError("policy.bundles names the control plane, and none is configured", remedy="give --control")
+        if policy.tenant_bundles:
+            _verify_tenants(policy, policy.trust)
 
     def _verify_revocation(self) -> None:
         source = self.revocation.source
@@ -548,6 +563,34 @@ class Config(Group):
             ),
         }
         return tuple(message for message, holds in told.items() if holds)
+
+
+def _verify_tenants(policy: Policy, trust: BundleTrust) -> None:
+    """Several bundles: one is everybody's, and each other one is a tenant's, signed by whom that tenant is trusted to.
+
+    Raises:
+        ConfigError: one of these does not hold, or the contract knows no tenants.
+    """
+    tenants = [bundle.tenant for bundle in policy.tenant_bundles]
+    if policy.platform_bundle is None or "" in tenants:
+        raise ConfigError(
+            "of several policy.bundles exactly one is the platform's", remedy="give the others a `tenant` each"
+        )
+    if len({*tenants}) != len(tenants):
+        raise ConfigError("policy.bundles: a tenant has two bundles", remedy="give one for each tenant")
+    if policy.contract != "agent":
+        raise ConfigError("policy.bundles: tenants are known under contract `agent` only", remedy="give one bundle")
+    named = {tenant for entry in trust.signers for tenant in entry.tenants or ()}
+    if unsigned := sorted({*tenants} - named):
+        raise ConfigError(
+            f"policy.trust.signers names nobody who may sign for tenant `{unsigned[0]}`",
+            remedy=f"add {{keys: […], tenants: [{unsigned[0]}]}}",
+        )
+    if all(entry.tenants is not None for entry in trust.signers):
+        raise ConfigError(
+            "policy.trust.signers names nobody who may sign the platform's bundle",
+            remedy="add an entry without `tenants`",
+        )
 
 
 def load(path: Path | None = None, overrides: Mapping[str, Any] | None = None) -> Config:

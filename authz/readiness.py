@@ -34,6 +34,7 @@ from authz.identity import development_issuer
 from authz.identity.clock_guard import ClockGuard
 from authz.identity.jwks_source import open_jwks
 from authz.identity.tokens import TokenVerifier, TrustedIssuer
+from authz.model import PLATFORM
 from authz.native import Library, NativeError
 from authz.native.boundary import ABI_VERSION
 from authz.policy.engine import PolicySource
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from authz.clock import Clock
-    from authz.config import Config, Issuer
+    from authz.config import Config, Issuer, PublishedBundle
 
 TESTED_PYTHON: Final = ((3, 11), (3, 13))
 FULLEST: Final = 0.95
@@ -135,7 +136,8 @@ def _configuration(subject: Subject) -> Iterator[Part]:
 def _policy(subject: Subject) -> Iterator[Part]:
     config = subject.config
     if config.policy.bundles:
-        yield from _published(config)
+        for bundle in config.policy.bundles:
+            yield from _published(config, bundle)
         return
     if not config.policy.paths and not config.policy.opa_url:
         return  # the configuration's fault, which is told above
@@ -150,16 +152,17 @@ def _policy(subject: Subject) -> Iterator[Part]:
     yield from (_warning("policy", warning) for warning in active.policy.warnings)
 
 
-def _published(config: Config) -> Iterator[Part]:
+def _published(config: Config, bundle: PublishedBundle) -> Iterator[Part]:
     """What a start without network would serve."""
-    bundle, crashes = config.policy.bundles[0], last_good(config)
+    crashes = last_good(config, bundle)
     path = f"{bundle.tenant}/{bundle.name}".lstrip("/") if bundle.name else bundle.source
     nothing = PolicySource(candidate=Candidate(path=path, archive=b""), contract=config.policy.contract)
     kept = crashes.recall(nothing) if crashes else None
     if kept is None:
         yield _warning("policy", f"no copy of {path} is kept here yet", "it comes with the first start")
         return
-    active = policy_activation(config, Library.load()).activate(kept)
+    tenant = bundle.tenant if bundle in config.policy.tenant_bundles else PLATFORM
+    active = policy_activation(config, Library.load(), tenant=tenant).activate(kept)
     yield _ok("policy", f"{config.policy.rule} of revision {active.revision.revision} is kept here of {path}")
 
 

@@ -24,7 +24,7 @@ from authz.audit.masking import KEY_BYTES, Masker
 from authz.audit.record import RecordWriter
 from authz.audit.recorder import Recorder
 from authz.budgets.reservations import NoBudgets
-from authz.bundles import fetcher, followed, is_current, standing
+from authz.bundles import TenantBundles, failing, fetcher, followed, is_current, standing
 from authz.clock import SystemClock, random_id
 from authz.config import Issuer
 from authz.edge import reply
@@ -62,6 +62,7 @@ from authz.policy.engine import PolicySource
 from authz.policy.last_good import LastGood
 from authz.policy.opa_native import NativeEngine
 from authz.policy.sources import archive_source, existing, library_beside, read_archive
+from authz.policy.tenants import TenantPolicies
 from authz.protocol import canonical
 from authz.reasons import CATALOGUE, SANITIZE_NOT_APPLIED
 from authz.revocation.kills import NoKills
@@ -80,13 +81,14 @@ if TYPE_CHECKING:
 
     from authz._gen.envoy.service.auth.v3.external_auth_pb2 import CheckRequest
     from authz.clock import Clock
-    from authz.config import Config, Tls
+    from authz.config import Config, PublishedBundle, Tls
     from authz.enrolment.membership import Membership
     from authz.model import Check, Decision, JsonObject, Principal, ToolCall
     from authz.native import Log, Server
     from authz.pdp import Exchange
     from authz.policy.activation import Interpret
     from authz.policy.engine import Engine
+    from authz.policy.fetching import Fetcher
 
 log: Final = logging.getLogger(__name__)
 CONFIGURED: Final = "configured"
@@ -129,11 +131,8 @@ class Sidecar:
         self._log = self._open_log()
         self.metrics = Metrics(contract=config.policy.contract, revocation=config.revocation.mode)
         self._following = self._follow()
-        self._fetcher = (
-            None if self._is_pinned else fetcher(config.policy, self.activation, self.membership, self._clock)
-        )
-        if self._fetcher is not None:
-            self._fetcher.begin()
+        self._fetcher = self._fetch()
+        self._tenants = self._tenants_own()
         self._rollouts = self._take_part()
         self._masker = Masker(key=_masking_key(config))
         self._spans = self._pipeline()
@@ -178,6 +177,8 @@ class Sidecar:
             self._watch.start()
         if self._fetcher is not None:
             self._fetcher.start()
+        if self._tenants is not None:
+            self._tenants.start()
         if self._diagnostics is not None:
             self._diagnostics.start()
         # What is alive now stays alive: policies live in Go, and the collector need not walk the rest again.
@@ -204,9 +205,9 @@ class Sidecar:
 
     def degraded(self) -> dict[str, str]:
         """What does not work although checks are served, by part: a code each."""
-        found = {"policy": refused.code} if (refused := self.activation.last_failure) else {}
-        if self._fetcher is not None and self._fetcher.state.unreachable:
-            found.setdefault("policy", "BUNDLE_FETCH")
+        found = {"policy": code} if (code := failing(self.activation, self._fetcher)) else {}
+        if self._tenants is not None:
+            found |= self._tenants.degraded()
         if self._following is not None and (code := self._following.degraded()):
             found["kills"] = code
         return found
@@ -214,7 +215,11 @@ class Sidecar:
     def policy(self) -> dict[str, object]:
         """Which policy answers, where it comes from, and what was refused."""
         told = standing(self.activation)
-        return told | {"source": followed(self._fetcher.state, self._clock)} if self._fetcher else told
+        if self._fetcher is not None:
+            told["source"] = followed(self._fetcher.state, self._clock)
+        if self._tenants is not None:
+            told["tenants"] = self._tenants.standing()
+        return told
 
     def stop(self) -> bool:
         """Drain and end: NOT_SERVING first, calls in flight finish, then what they needed goes.
@@ -225,11 +230,9 @@ class Sidecar:
         self._draining = True
         self._stop.set()
         drained = self._server.drain(self._config.limits.drain_s)
-        if self._watch is not None:
-            self._watch.stop()
-        if self._fetcher is not None:
-            self._fetcher.stop()
-        self._credentials.stop()
+        for part in (self._watch, self._fetcher, self._tenants, self._credentials):
+            if part is not None:
+                part.stop()
         for source in self._keys:
             source.close()
         if self._following is not None:
@@ -263,6 +266,28 @@ class Sidecar:
         activation.begin(source)
         watch = Watch(activation, source, policy.watch_s) if policy.watch_s and source.watched else None
         return activation, watch
+
+    def _fetch(self) -> Fetcher | None:
+        """What follows the bundle that judges every call; nothing does while an operator names another archive."""
+        policy = self._config.policy
+        if policy.platform_bundle is None or self._is_pinned:
+            return None
+        found = fetcher(policy.platform_bundle, policy, self.activation, self.membership, self._clock)
+        found.begin()
+        return found
+
+    def _tenants_own(self) -> TenantBundles | None:
+        """Tenants' own policies; a pin of the platform's changes nothing about them."""
+        config, found = self._config, {}
+        for bundle in config.policy.tenant_bundles:
+            activation = policy_activation(config, self._library, last_good(config, bundle), tenant=bundle.tenant)
+            follows = fetcher(bundle, config.policy, activation, self.membership, self._clock)
+            found[bundle.tenant] = (activation, follows)
+        if not found:
+            return None
+        tenants = TenantBundles(found, self._clock)
+        tenants.begin()
+        return tenants
 
     def _follow(self) -> Following | None:
         if self.membership is None or self._config.revocation.source == "none":
@@ -318,14 +343,19 @@ class Sidecar:
             credential=self._credentials.of,
             sessions=Sessions(self._clock),
             observe=self._observe,
+            tenant_policy=TenantPolicies(self._tenants.activations).of if self._tenants is not None else None,
             is_policy_current=self._is_policy_current(),
         )
 
     def _is_policy_current(self) -> Callable[[Principal], bool]:
-        fetcher = self._fetcher
-        if fetcher is None:
-            return lambda _: True
-        return lambda _: is_current(fetcher, self.activation, self._clock)
+        follows, tenants, activation, clock = self._fetcher, self._tenants, self.activation, self._clock
+
+        def is_one_current(principal: Principal) -> bool:
+            return (follows is None or is_current(follows, activation, clock)) and (
+                tenants is None or tenants.is_current(principal.tenant)
+            )
+
+        return is_one_current
 
     def _observe(self, check: Check, decision: Decision) -> None:
         self.metrics.observe(decision)
@@ -372,12 +402,13 @@ class Sidecar:
 
     def _readings(self) -> list[Reading]:
         active = self.activation.revision
+        activations = [self.activation, *(self._tenants.activations.values() if self._tenants else ())]
         engine = self._library.engine_stats()
         readings = [
             Reading(names.READY, 0 if self.unready() else 1),
             Reading(names.POLICY, 1, (active.revision, active.bundle_id)),
-            Reading(names.ACTIVATIONS, self.activation.activated, ("activated",)),
-            Reading(names.ACTIVATIONS, self.activation.refused, ("refused",)),
+            Reading(names.ACTIVATIONS, sum(each.activated for each in activations), ("activated",)),
+            Reading(names.ACTIVATIONS, sum(each.refused for each in activations), ("refused",)),
             Reading(names.CACHE_HITS, engine["hits"], ("query",)),
             Reading(names.CACHE_MISSES, engine["misses"], ("query",)),
             Reading(names.CACHE_ENTRIES, engine["queries"], ("query",)),
@@ -421,8 +452,16 @@ class Sidecar:
                 log.exception("the alarm could not be recorded")
 
 
-def policy_activation(config: Config, library: Library, last_good: LastGood | None = None) -> Activation:
+def policy_activation(
+    config: Config, library: Library, last_good: LastGood | None = None, *, tenant: str = PLATFORM
+) -> Activation:
     """How the contract's policies are verified, opened and read; nothing is active yet. Without `last_good`, to look.
+
+    Args:
+        config: of the service.
+        library: what opens them.
+        last_good: what outlives a crash.
+        tenant: whose own policy it is, beside the platform's.
 
     Raises:
         ConfigError: a pinned key cannot be used.
@@ -433,6 +472,7 @@ def policy_activation(config: Config, library: Library, last_good: LastGood | No
         engine=library.versions()["opa"],
         folder=last_good.folder if last_good else None,
         clock=SystemClock(),
+        tenant=tenant,
     )
     interpret: Interpret = agent_contract.interpret
     probe: bytes | None = PROBE
@@ -443,8 +483,12 @@ def policy_activation(config: Config, library: Library, last_good: LastGood | No
     )
 
 
-def last_good(config: Config) -> LastGood | None:
+def last_good(config: Config, bundle: PublishedBundle | None = None) -> LastGood | None:
     """Where this service's policies outlive a crash: in a folder for these paths under this contract alone.
+
+    Args:
+        config: of the service.
+        bundle: a tenant's own; None is the policy that judges every call.
 
     Raises:
         ConfigError: the folder lies within the policy, which would load its own copies.
@@ -452,7 +496,8 @@ def last_good(config: Config) -> LastGood | None:
     if (policy := config.policy).state is None or not (policy.paths or policy.bundles):
         return None
     state, paths = policy.state.resolve(), [path.resolve() for path in policy.paths]
-    published = [part for bundle in policy.bundles for part in (bundle.source, bundle.tenant, bundle.name)]
+    bundle = bundle or policy.platform_bundle
+    published = [bundle.source, bundle.tenant, bundle.name] if bundle else []
     if any(state.is_relative_to(path) for path in paths):
         raise ConfigError(f"policy.state lies within the policy: `{state}`", remedy="give a folder beside it")
     service = "\0".join([policy.contract, policy.rule, *map(str, paths), *published]).encode()

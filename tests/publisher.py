@@ -65,6 +65,7 @@ class Publisher:
     files: Mapping[str, bytes] = field(default_factory=dict)
     """Laid over the files."""
     signer: Signer = RELEASE
+    roots: tuple[str, ...] = ("authz",)
 
     def bent(self, **changes: Any) -> Publisher:
         return replace(self, **changes)
@@ -79,7 +80,7 @@ class Publisher:
         }
         manifest = {
             "revision": f"payments-{self.sequence}",
-            "roots": ["authz"],
+            "roots": list(self.roots),
             "metadata": {"authz": {name: value for name, value in declared.items() if value is not None}},
         }
         written_files = {".manifest": orjson.dumps(manifest), "policy.rego": POLICY, **self.files}

@@ -55,12 +55,20 @@ def _print(told: dict[str, Any]) -> None:
     policy: dict[str, Any] = told["policy"]
     waiting = [f"{part}: {why}" for part, why in {**told["waiting_for"], **told["degraded"]}.items()]
     pairs({"status": told["status"], "but": "; ".join(waiting)})
+    tenants = policy.pop("tenants", {})
+    _print_policy(policy)
+    for tenant, own in tenants.items():
+        line(f"policy of {tenant}")
+        _print_policy(own, indent="  ")
+
+
+def _print_policy(policy: dict[str, Any], indent: str = "") -> None:
     quarantined, source = policy.pop("quarantined"), policy.pop("source", {})
-    pairs(policy)
+    pairs(policy, indent=indent)
     if source:
-        line("source")
-        pairs(source, indent="  ")
+        line(f"{indent}source")
+        pairs(source, indent=f"{indent}  ")
     if quarantined:
-        line("quarantined")
+        line(f"{indent}quarantined")
         for digest, code in quarantined.items():
-            line(f"  {code:<20}  {digest}")
+            line(f"{indent}  {code:<20}  {digest}")

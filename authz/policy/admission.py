@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Protocol
 
 from authz.errors import BundleError, ConfigError
+from authz.model import PLATFORM
 from authz.policy import archive
 from authz.policy.data_guard import hold_data
 from authz.policy.input_fields import input_fields
@@ -157,11 +158,14 @@ class Admission:
         return self._clock.unix_ns() >= verified.manifest.expires_ns
 
 
-def admission(policy: Policy, *, engine: str, folder: Path | None, clock: Clock) -> Admission | None:
+def admission(
+    policy: Policy, *, engine: str, folder: Path | None, clock: Clock, tenant: str = PLATFORM
+) -> Admission | None:
     """What verifies the bundles of a service; None where no key is pinned.
 
     Args:
         policy: its settings.
+        tenant: whose own bundle it is, beside the platform's.
         engine: OPA's version.
         folder: of its state; None remembers nothing, for those who only look.
         clock: tells when bundles expire.
@@ -173,6 +177,10 @@ def admission(policy: Policy, *, engine: str, folder: Path | None, clock: Clock)
         return None
     trust = pinned(policy.trust, engine=engine, input_fields=input_fields(policy.contract))
     trust = replace(trust, bounds=archive.bounds(policy.bundle_bytes))
+    if tenant:
+        trust = trust.of_tenant(tenant)
+    elif policy.tenant_bundles:
+        trust = trust.of_platform(bundle.tenant for bundle in policy.tenant_bundles)
     return Admission(trust, SeenFile(folder) if folder else Forgetful(), clock)
 
 

@@ -6,7 +6,7 @@ a private key. Trusts the operator's configuration, and nothing that came with a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Final
 
@@ -87,6 +87,16 @@ class Trust:
         for entry in self.signers:
             if not 1 <= entry.threshold <= len({*entry.keys}):
                 raise ConfigError("policy.trust: a threshold is not within the number of its keys")
+
+    def of_tenant(self, tenant: str) -> Trust:
+        """For a bundle that judges one tenant's calls: only who is named for that tenant may sign it."""
+        named = tuple(entry for entry in self.signers if entry.tenants is not None and tenant in entry.tenants)
+        return replace(self, signers=named, tenants=(tenant,))
+
+    def of_platform(self, tenants: Iterable[str]) -> Trust:
+        """For the bundle that judges every call, beside those of `tenants`: who signs for a tenant may not sign it."""
+        everybody = tuple(entry for entry in self.signers if entry.tenants is None)
+        return replace(self, signers=everybody, tenants=(*self.tenants, *tenants))
 
     def named(self, names: Iterable[str]) -> list[Key]:
         """The keys of these names."""
