@@ -32,6 +32,7 @@ from authz.telemetry import names
 from authz.telemetry.metrics import Reading
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from authz.clock import Clock
@@ -54,7 +55,15 @@ MAX_TOLD: Final = 4
 class Rollouts:
     """The rollouts of one sidecar. `begin` before anything answers; `start`, then `stop`; both once."""
 
-    def __init__(self, config: Config, membership: Membership, activation: Activation, clock: Clock) -> None:
+    def __init__(
+        self,
+        config: Config,
+        membership: Membership,
+        activation: Activation,
+        clock: Clock,
+        *,
+        is_crowded: Callable[[], bool] = lambda: False,
+    ) -> None:
         policy = config.policy
         self._folder: Final[Path] = membership.folder.path.parent / FOLDER
         self._membership = membership
@@ -63,7 +72,12 @@ class Rollouts:
         self._revisions = revisions(config, self._folder / "archives", PulledBlobs(membership, policy.bundle_bytes))
         self._wanted = threading.Event()
         self.comparison: Final = Comparison(
-            self.policies, clock, evaluation_s=policy.evaluation_s, share=policy.compare, tripped=self._wanted.set
+            self.policies,
+            clock,
+            evaluation_s=policy.evaluation_s,
+            share=policy.compare,
+            tripped=self._wanted.set,
+            is_crowded=is_crowded,
         )
         self._run_id = random_hex()[:16]
         self._keys: dict[str, dict[str, Ed25519PublicKey]] = {}

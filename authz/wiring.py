@@ -298,7 +298,7 @@ class Sidecar:
         """In rollouts; a service that is pinned takes part in none."""
         if self.membership is None or self._config.policy.pin:
             return None
-        rollouts = Rollouts(self._config, self.membership, self.activation, self._clock)
+        rollouts = Rollouts(self._config, self.membership, self.activation, self._clock, is_crowded=self._is_crowded)
         rollouts.begin()
         self.metrics.add_source(rollouts.readings)
         return rollouts
@@ -392,6 +392,10 @@ class Sidecar:
         streams = NativeStreams(self._ext_proc, self._log, self._open_streams, self._end_stream)
         program = Program(check=native.check, refuse=native.refuse, streams=streams)
         return self._library.serve(server_options(config), program, self._log)
+
+    def _is_crowded(self) -> bool:
+        """The native transport alone can tell."""
+        return not isinstance(self._server, GrpcioServer) and self._server.is_crowded
 
     def _serve_diagnostics(self) -> Diagnostics | None:
         self.metrics.add_source(self._readings)

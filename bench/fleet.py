@@ -59,6 +59,8 @@ class Fleet:
     """All of it, running: programs by their names, and the sidecars."""
 
     folder: Path
+    url: str = ""
+    """Of the control plane, which sidecars enrol at."""
     programs: dict[str, subprocess.Popen[str]] = field(default_factory=dict)
     sidecars: list[Sidecar] = field(default_factory=list)
 
@@ -92,7 +94,7 @@ class Fleet:
         request = rollouts_pb2.ReadRolloutRequest(tenant=TENANT)
         return self.control.call("Rollouts/ReadRollout", request, rollouts_pb2.RolloutStatus)
 
-    def join(self, url: str, policy: Mapping[str, Any]) -> None:
+    def join(self, policy: Mapping[str, Any]) -> None:
         """Start one more sidecar, with these settings of `policy`."""
         own = self.folder / str(len(self.sidecars))
         (own / "records").mkdir(parents=True)
@@ -109,7 +111,7 @@ class Fleet:
             ],
             "policy": dict(policy),
             "audit": {"directory": str(own / "records")},
-            "control": {"url": url, "enrol": invitation.token, "state": str(own / "sidecar")},
+            "control": {"url": self.url, "enrol": invitation.token, "state": str(own / "sidecar")},
         }
         process, ready = self.program(f"sidecar {len(self.sidecars)}", own, "serve", settings)
         self.sidecars.append(
@@ -161,8 +163,9 @@ def running(
         settings = {"version": 1, **({"bundles": dict(bundles)} if bundles else {})}
         state = ("--state", str(folder / "control"))
         _, ready = fleet.program("control", folder, "control", settings, *state, *free, *redis)
+        fleet.url = ready["http"]
         for _ in range(sidecars):
-            fleet.join(ready["http"], policy)
+            fleet.join(policy)
         yield fleet
     finally:
         for program in fleet.programs.values():

@@ -11,6 +11,7 @@ import atexit
 import base64
 import json
 import os
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Self
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 FALLBACK_REASONS: Final = ("SYS_INTERNAL", "SYS_DEADLINE", "AUDIT_UNAVAILABLE")
 """Why the library may have to answer by itself; each needs a complete denial, made beforehand."""
+CROWDED_NS: Final = 10 * 10**6
+"""A crowd is taken to last so long after its last turn."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,8 +131,9 @@ def _base64(content: bytes) -> str:
 class Server:
     """A listening server. Thread-safe."""
 
-    def __init__(self, boundary: Boundary, document: Json) -> None:
+    def __init__(self, boundary: Boundary, document: Json, turns: Turns) -> None:
         self._boundary = boundary
+        self._turns = turns
         self._handle: int = document["handle"]
         self.address: str = document["address"]
         """Where it listens, with the port it was given."""
@@ -142,9 +146,15 @@ class Server:
         encoded = options.encoded()
         arguments = (encoded, len(encoded), 0 if log is None else log.handle)
         document = boundary.document(boundary.lib.AuthzServe, *arguments)
-        server = cls(boundary, document)
-        Turns(boundary, program, log).begin(document["handle"], document["seats"])
+        turns = Turns(boundary, program, log)
+        server = cls(boundary, document, turns)
+        turns.begin(document["handle"], document["seats"])
         return server
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether calls had to wait for each other just now, so that what is not urgent should wait for them."""
+        return time.monotonic_ns() - self._turns.crowded_ns < CROWDED_NS
 
     def set_serving(self, serving: bool) -> None:  # noqa: FBT001 - reads as the health it sets
         """Say whether the program can decide; health follows, unless too many calls are stuck."""

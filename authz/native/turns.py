@@ -16,6 +16,7 @@ import json
 import logging
 import struct
 import threading
+import time
 from collections import deque
 from dataclasses import dataclass
 from types import GeneratorType
@@ -45,6 +46,9 @@ _SIZE: Final = struct.Struct("<I")
 _NOTHING, _REPLY, _QUESTION = range(3)
 _ALLOW, _END = 1, 2
 
+CROWD: Final = 8
+"""So many events in one turn, half of what fits, come of calls that had to wait for each other."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Waiting:
@@ -72,6 +76,8 @@ class Turns:
         self._events: deque[tuple[int, int, int, int, int, bytes, bytes, bytes]] = deque()
         self._words: deque[bytes] = deque()
         self._waiting: dict[int, _Waiting] = {}
+        self.crowded_ns = 0
+        """When the last turn began that had a crowd of events, on the monotonic clock."""
 
     def begin(self, server: int, seats: int) -> None:
         """Send a thread to each seat of a server; they end when it is drained."""
@@ -95,7 +101,10 @@ class Turns:
 
     def hear(self, batch: bytes) -> None:
         """Deal with a batch of events, and with those that another thread left."""
-        self._events += _events(batch)
+        events = _events(batch)
+        if len(events) >= CROWD:
+            self.crowded_ns = time.monotonic_ns()
+        self._events += events
         while self._events:
             try:
                 event = self._events.popleft()

@@ -2,9 +2,10 @@
 
 Decides, off the path of a decision, on which calls the two disagree: every sampled call is judged again by the revision
 that did not answer it. On the path it only counts, and puts what was sampled into a queue with a bound; when that is
-full the call is left out and counted as shed, so that comparing never delays an answer, let alone changes one. The trip
-wire is the one thing that acts: a candidate that fails to judge calls, as its baseline does not, is taken out of
-service here at once, without asking anybody.
+full the call is left out and counted as shed, so that comparing never delays an answer, let alone changes one. Where
+calls crowd, comparing gives way: all but a trickle is shed before an answer waits. The trip wire is the one thing that
+acts: a candidate that fails to judge calls, as its baseline does not, is taken out of service here at once, without
+asking anybody.
 
 Must never keep arguments or results: an example names its decision, whose record is masked.
 """
@@ -38,6 +39,11 @@ log: Final = logging.getLogger(__name__)
 WINDOW_NS: Final = 60 * 10**9
 WAITING: Final = 512
 """Calls that wait to be judged again; more are shed."""
+GATHER_S: Final = 0.005
+"""What comes meanwhile is compared together: a thread that woke for each call would contend with those who answer."""
+GIVE_WAY_S: Final = 0.001
+GIVE_WAY_TIMES: Final = 20
+"""A comparison waits so often for calls that crowd, then is made all the same: what is known stays a sample of all."""
 WIRE_NS: Final = 2 * 10**9
 """The trip wire looks so far back."""
 WIRE_ERRORS: Final = 5
@@ -99,20 +105,38 @@ class _Sampled:
 
 
 class Comparison:
-    """Counts and compares. `observe` is safe on any thread; `start`, then `stop`; both once."""
+    """Counts and compares. `observe` is safe on any thread; `start`, then `stop`; both once.
+
+    Args:
+        policies: what is enacted.
+        clock: tells windows apart.
+        evaluation_s: what the other revision may take for a call.
+        share: of the calls that are compared.
+        tripped: called once a candidate was taken out of service.
+        is_crowded: whether calls wait for each other just now.
+    """
 
     def __init__(
-        self, policies: CohortPolicies, clock: Clock, *, evaluation_s: float, share: float, tripped: Callable[[], None]
+        self,
+        policies: CohortPolicies,
+        clock: Clock,
+        *,
+        evaluation_s: float,
+        share: float,
+        tripped: Callable[[], None],
+        is_crowded: Callable[[], bool] = lambda: False,
     ) -> None:
         self._policies = policies
         self._clock = clock
         self._evaluation_s = evaluation_s
         self._share = share
         self._tripped = tripped
+        self._is_crowded = is_crowded
         self._lock = threading.Lock()
         self._stages: dict[str, _Stage] = {}
         self._credit = 0.0
-        self._waiting: queue.Queue[_Sampled | None] = queue.Queue(WAITING)
+        self._waiting: queue.SimpleQueue[_Sampled | None] = queue.SimpleQueue()
+        self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="rollout-comparison", daemon=True)
         self.agreed = self.disagreed = self.shed = 0
 
@@ -122,12 +146,8 @@ class Comparison:
 
     def stop(self) -> None:
         """End; what waits is left out."""
-        while True:
-            try:
-                self._waiting.put_nowait(None)
-                break
-            except queue.Full:
-                self._waiting.get_nowait()
+        self._over.set()
+        self._waiting.put(None)
         self._thread.join()
 
     def observe(self, decision: Decision) -> None:
@@ -178,6 +198,11 @@ class Comparison:
         return stage
 
     def _sample(self, decision: Decision, tally: Tally) -> None:
+        if self._waiting.qsize() >= WAITING:
+            with self._lock:
+                self.shed += 1
+                tally.shed += 1
+            return
         both = self._policies.both(decision.principal)
         if both is None:
             return
@@ -185,16 +210,19 @@ class Comparison:
         answered, other = (
             (candidate, baseline) if decision.revision.cohort == Cohort.CANDIDATE else (baseline, candidate)
         )
-        try:
-            self._waiting.put_nowait(_Sampled(decision, answered, other, tally))
-        except queue.Full:
-            self.shed += 1
-            with self._lock:
-                tally.shed += 1
+        self._waiting.put(_Sampled(decision, answered, other, tally))
 
     def _run(self) -> None:
-        while (sampled := self._waiting.get()) is not None:
+        while (sampled := self._waiting.get()) is not None and not self._over.is_set():
+            if self._waiting.empty():
+                self._over.wait(GATHER_S)
+            self._give_way()
             self._compare(sampled)
+
+    def _give_way(self) -> None:
+        for _ in range(GIVE_WAY_TIMES):
+            if not self._is_crowded() or self._over.wait(GIVE_WAY_S):
+                return
 
     def _compare(self, sampled: _Sampled) -> None:
         decision = sampled.decision

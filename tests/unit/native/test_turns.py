@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import struct
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from authz.native import Claim, EngineError, Evaluation, Program, Query, Reply, StreamReply
 from authz.native.boundary import Boundary, library_name
 from authz.native.library import _PACKAGE
-from authz.native.turns import Turns
+from authz.native.turns import CROWD, Turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -275,3 +276,15 @@ def test_a_batch_is_answered_in_order(boundary: Boundary) -> None:
     words = [Word(said[at : at + one]) for at in range(0, len(said), one)]
     assert [(word.number, word.first) for word in words] == [(n, framed(b"R %d None" % n)) for n in range(1, 4)]
     assert table.turns.said() == b""
+
+
+def test_a_turn_of_many_events_is_a_crowd_and_one_of_few_is_none(boundary: Boundary) -> None:
+    table = Table(boundary, lambda *_: pytest.fail("decided again"))
+
+    def take(number: int) -> None:
+        table.turns.hear(b"".join(table.tell(b"%d" % n, REFUSAL, number=n, reason=b"R") for n in range(number)))
+
+    take(CROWD - 1)
+    assert table.turns.crowded_ns == 0
+    take(CROWD)
+    assert 0 < table.turns.crowded_ns <= time.monotonic_ns()

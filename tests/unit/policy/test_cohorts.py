@@ -17,7 +17,7 @@ from authz.policy import agent_contract, archive
 from authz.policy.activation import Activation
 from authz.policy.cohort import Cohort
 from authz.policy.cohorts import CohortPolicies, Enacted
-from authz.policy.comparison import WIRE_ERRORS, Comparison, Wire
+from authz.policy.comparison import GIVE_WAY_TIMES, WIRE_ERRORS, Comparison, Wire
 from authz.policy.directive import Directive, Mode
 from authz.policy.engine import PolicySource
 from authz.policy.opa_native import NativeEngine
@@ -75,10 +75,19 @@ class Stand:
         self.front = FakeFront()
         self.bench = Bench(front=self.front, policies=self.policies)  # type: ignore[arg-type]  # the same port
         self.pdp = self.bench.pdp()
-        self.trips = threading.Event()
+        self.trips, self.crowd, self.gave_way = threading.Event(), threading.Event(), 0
         self.comparison = Comparison(
-            self.policies, self.bench.clock, evaluation_s=0.05, share=1.0, tripped=self.trips.set
+            self.policies,
+            self.bench.clock,
+            evaluation_s=0.05,
+            share=1.0,
+            tripped=self.trips.set,
+            is_crowded=self.is_crowded,
         )
+
+    def is_crowded(self) -> bool:
+        self.gave_way += self.crowd.is_set()
+        return self.crowd.is_set()
 
     def enact(self, rego: bytes | None, **changes: Any) -> None:
         candidate = self.activation.open(source(rego), must_deny=self.activation.golden) if rego else None
@@ -274,6 +283,19 @@ def test_what_there_is_no_time_for_is_shed_and_counted() -> None:
     assert idle.pairs().shed == idle.comparison.shed == 8
     idle.comparison.start()
     idle.comparison.stop()
+
+
+def test_f10_a_comparison_gives_way_where_calls_crowd_and_is_made_in_the_end(stand: Stand) -> None:
+    stand.enact(DENY, mode=Mode.SHADOW)
+    stand.ask()
+    assert eventually(lambda: stand.pairs().compared == 1)
+    assert stand.gave_way == 0
+    stand.crowd.set()
+    for _ in range(3):
+        stand.ask()
+    assert eventually(lambda: stand.pairs().compared == 4)
+    assert stand.gave_way == 3 * GIVE_WAY_TIMES
+    assert stand.pairs().shed == 0
 
 
 def test_handshakes_and_refused_tokens_are_not_compared(stand: Stand) -> None:
