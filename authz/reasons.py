@@ -465,6 +465,18 @@ ROLLOUT_HELD = _refused("ROLLOUT_HELD", 403, "a person has decided this", "Ask a
 ROLLOUT_BASELINE = _refused(
     "ROLLOUT_BASELINE", 409, "nothing was replaced here", "Name the revision to go back to: `--to`."
 )
+ROLLOUT_LOOSER = _refused(
+    "ROLLOUT_LOOSER",
+    409,
+    "the candidate would let through what is stopped now",
+    "See which calls: `authz policy activate --stricter` shows them. A change that also loosens is rolled out.",
+)
+ROLLOUT_UNSHOWN = _refused(
+    "ROLLOUT_UNSHOWN",
+    409,
+    "nothing shows that the candidate is stricter than what answers now",
+    "Replay recorded calls through both: `authz policy activate --stricter --baseline … --records …`.",
+)
 
 # Policy
 POLICY_UNDEFINED = _error("POLICY_UNDEFINED", "the policy gives no decision for this call", _OPERATOR)

@@ -65,6 +65,11 @@ class RolloutDesk:
     def roll_back(self, caller: Caller = LEAD, to: str = "", tenant: str = "acme") -> pb.Rollout:
         return self.service.roll_back(pb.RollBackRequest(tenant=tenant, reason=REASON, to=to), caller)
 
+    def activate(self, caller: Caller = RESPONDER, tenant: str = "acme", **changes: Any) -> pb.Rollout:
+        shown: dict[str, Any] = {"replayed": pb.Replayed(calls=9, stricter=2), "reason": REASON}
+        fields: dict[str, Any] = {"candidate": CANDIDATE} | shown | changes
+        return self.service.activate_stricter(pb.ActivateStricterRequest(tenant=tenant, **fields), caller)
+
     def change(self, what: str, caller: Caller = LEAD, tenant: str = "acme") -> pb.Rollout:
         changed: pb.Rollout = getattr(self.service, what)(pb.ChangeRolloutRequest(tenant=tenant, reason=REASON), caller)
         return changed

@@ -81,7 +81,7 @@ class Disagreement:
                 for kind, group in self.groups.items()
             },
             "undecidable_by_place": dict(most(self.undecidable)),
-            "examples": [_example(one) for shown in self.examples.values() for one in shown],
+            "examples": [example(one) for shown in self.examples.values() for one in shown],
         }
 
 
@@ -106,7 +106,8 @@ def _rule(one: Comparison) -> str:
     return ", ".join(sorted(names)) or after.reason or before.reason
 
 
-def _example(one: Comparison) -> dict[str, Any]:
+def example(one: Comparison) -> dict[str, Any]:
+    """One call and both answers, as JSON."""
     asked = one.recorded
     return {
         "decision_id": asked.id,

@@ -17,14 +17,15 @@ from typing import TYPE_CHECKING, Final, Protocol
 import orjson
 
 from authz.errors import PolicyError
-from authz.model import Effect, Mode
+from authz.model import Effect, Mode, Verdict
 from authz.policy.engine import Query as WholeQuery
 from authz.policy.engine import UndecidableError
+from authz.policy.strictest import rank
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from authz.model import JsonValue, Verdict
+    from authz.model import JsonValue
     from authz.policy.engine import Unknown
 
 EVALUATION_S: Final = 5.0
@@ -98,9 +99,23 @@ class Comparison:
         return bool(self.before and self.after and self.after.runs and not self.before.runs)
 
     @property
+    def is_looser(self) -> bool:
+        """Whether less is done about it than before: allow, sanitize, approval_needed, deny."""
+        return bool(self.before and self.after and _strictness(self.after) < _strictness(self.before))
+
+    @property
+    def is_stricter(self) -> bool:
+        """Whether more is done about it than before."""
+        return bool(self.before and self.after and _strictness(self.after) > _strictness(self.before))
+
+    @property
     def tightens(self) -> bool:
         """Whether the call ran before and would be stopped now."""
         return bool(self.before and self.after and self.before.runs and not self.after.runs)
+
+
+def _strictness(answer: Answer) -> tuple[int, int]:
+    return rank(Verdict(effect=answer.enforced))
 
 
 class Query(WholeQuery, Protocol):

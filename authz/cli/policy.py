@@ -10,6 +10,8 @@ import typer
 from authz.authoring import explaining, pipelines, playbooks, reading
 from authz.authoring.compiling import MODULE, compile_rules, deciding_module
 from authz.cli import VARIABLES, as_written, group
+from authz.cli.activate import EXAMPLES as ACTIVATE_EXAMPLES
+from authz.cli.activate import activate
 from authz.cli.files import read, replace
 from authz.cli.lint import policy as lint
 from authz.cli.output import Output, OutputOption, document, line, pairs
@@ -35,6 +37,8 @@ Examples:
   authz policy schema > policy.schema.json
 
   authz policy diff --from bundles/starter --to candidate --records records
+
+  authz policy activate --stricter --baseline now.tar.gz --candidate new.tar.gz --records records --reason INC-7
 """
 
 policy: Final = group("Write policies in YAML, compile them, and compare two on recorded calls.", EXAMPLES)
@@ -144,4 +148,5 @@ def schema() -> None:
     typer.echo(read(shared("schema") / "policy.json").decode(), nl=False)
 
 
+policy.command("activate", epilog=as_written(ACTIVATE_EXAMPLES), context_settings=VARIABLES)(activate)
 policy.command("diff", epilog=as_written(DIFF_EXAMPLES), context_settings=VARIABLES)(diff)

@@ -71,7 +71,7 @@ def diff(
     found, passed = Disagreement(examples_each=examples), Passed()
     with opened(library, before, contract) as first, opened(library, after, contract) as second:
         sides = (side(first, contract, entrypoint), side(second, contract, entrypoint))
-        lines = _Told(files)
+        lines = Lines(files)
         for one in replay(*sides, lines, passed, threads=os.cpu_count() or 1):
             found.add(one)
         lines.end()
@@ -120,7 +120,7 @@ def side(policy: NativePolicy, contract: Literal["agent", "envoy"], entrypoint: 
     return Side(policy.query(rule), envoy_contract.interpret if contract == "envoy" else agent_contract.interpret)
 
 
-class _Told:
+class Lines:
     """Lines of files, with a word to whoever waits about how far it is."""
 
     def __init__(self, files: Sequence[Path]) -> None:

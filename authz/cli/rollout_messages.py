@@ -26,6 +26,7 @@ SHORT: Final = 12
 _STATE: Final = "ROLLOUT_STATE_"
 _WIDTH: Final = 18
 MOST: Final = 5
+_ANSWERS: Final = {"stricter": "everybody, by the stricter of the two"}
 
 
 def scope(client: ControlClient, given: str) -> str:
@@ -83,7 +84,7 @@ def present(rollout: pb.Rollout, output: Output) -> None:
         {
             "serving": _short(rollout.serving),
             "candidate": _short(rollout.candidate),
-            "answers": f"{rollout.share:.0%} of the agents by the candidate",
+            "answers": _ANSWERS.get(rollout.stage) or f"{rollout.share:.0%} of the agents by the candidate",
             "since": instant(rollout.stage_since),
             "by": rollout.created_by,
         },

@@ -46,6 +46,8 @@ class Permission(StrEnum):
     """Begin rollouts and move them through shadow and canary waves."""
     ROLL_BACK = "roll_back"
     """Bring back a revision that was here before."""
+    ACTIVATE = "activate"
+    """Have a stricter revision answer at once, beside the one before."""
     ENFORCE = "enforce"
     """Have a candidate answer everybody, and overrule its gates."""
     SIDECARS = "sidecars"
@@ -66,7 +68,7 @@ class Role(StrEnum):
 
 _VIEWER: Final = frozenset({Permission.IDENTIFY, Permission.READ})
 _POLICY_AUTHOR: Final = _VIEWER | {Permission.POLICY, Permission.ROLL_OUT}
-_RESPONDER: Final = _VIEWER | {Permission.KILL, Permission.PAUSE, Permission.ROLL_BACK}
+_RESPONDER: Final = _VIEWER | {Permission.KILL, Permission.PAUSE, Permission.ROLL_BACK, Permission.ACTIVATE}
 _SECURITY_LEAD: Final = _RESPONDER | {
     Permission.SIGN,
     Permission.ROTATE,

@@ -170,6 +170,7 @@ METHODS: Final[Mapping[str, Rule]] = {
     "Rollouts/PromoteRollout": _action(_overruling, _in("tenant")),
     "Rollouts/StopWave": _action(Permission.ROLL_OUT, _in("tenant")),
     "Rollouts/AbortRollout": _action(Permission.ROLL_OUT, _in("tenant")),
+    "Rollouts/ActivateStricter": _action(Permission.ACTIVATE, _in("tenant"), "candidate"),
     "Rollouts/RollBack": _action(Permission.ROLL_BACK, _in("tenant"), "to"),
     "Sidecars/InviteSidecar": _action(Permission.SIDECARS, _in_each("tenants"), "name"),
     "Sidecars/ListSidecars": _reading(_in("tenant")),

@@ -60,9 +60,11 @@ class RolloutJudge:
             tripped=sum(bool(each.tripped) for each in own),
             golden=sum(bool(each.golden) for each in own),
         )
-        if rollout.state not in JUDGED:
+        if rollout.state is State.ENFORCED:
             return Judged(judgement=_of_health(fleet), found=NOTHING, standings=standings)
         stage, recent = self._reports.found(connection, rollout.id, rollout.since_ns)
+        if rollout.state not in JUDGED:
+            return Judged(judgement=_of_health(fleet), found=stage, standings=standings)
         tolerances, answers = rollout.plan.tolerances, rollout.state is State.CANARY
         said = [gates.judge(each.window, fleet, tolerances, answers=answers) for each in (stage, recent)]
         broken = next((each for each in said if each.outcome is Outcome.BREACH), said[0])
@@ -70,7 +72,7 @@ class RolloutJudge:
 
 
 def _of_health(fleet: Fleet) -> Judgement:
-    """Once enforced there is nothing to compare; what a trip wire said still counts."""
+    """Nothing is judged by what the two say: once enforced, or while the stricter counts, which is meant to refuse."""
     readings = gates.judge(gates.Window(), fleet, gates.Tolerances(), answers=False).readings
     told = tuple(each for each in readings if each.gate in ("golden", "health"))
     is_breach = any(each.outcome is Outcome.BREACH for each in told)

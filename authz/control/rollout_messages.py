@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any, Final
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from authz._gen.authz.control.v1 import rollouts_pb2 as pb
-from authz.policy.gates import Tolerances
+from authz.errors import InvalidRequestError
+from authz.policy.gates import Outcome, Reading, Tolerances
 from authz.policy.rollout_plan import Plan, State
+from authz.reasons import ROLLOUT_LOOSER, ROLLOUT_UNSHOWN
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from authz.control.rollout_judge import Judged
-    from authz.policy.gates import Reading
     from authz.policy.rollout import Transition
     from authz.policy.rollout_plan import Rollout
     from authz.policy.rollout_reports_sql import Standing
@@ -25,6 +26,7 @@ STATES: Final = {
     State.DRAFT: pb.ROLLOUT_STATE_DRAFT,
     State.SHADOW: pb.ROLLOUT_STATE_SHADOW,
     State.CANARY: pb.ROLLOUT_STATE_CANARY,
+    State.STRICTER: pb.ROLLOUT_STATE_STRICTER,
     State.ENFORCED: pb.ROLLOUT_STATE_ENFORCED,
     State.ROLLED_BACK: pb.ROLLOUT_STATE_ROLLED_BACK,
     State.ABORTED: pb.ROLLOUT_STATE_ABORTED,
@@ -52,6 +54,21 @@ def plan_of(message: pb.RolloutPlan, *, four_eyes: bool) -> Plan:
         freezes=tuple((getattr(each, "from").ToNanoseconds(), each.until.ToNanoseconds()) for each in message.freezes),
         tolerances=Tolerances(**given),
     )
+
+
+def shown(replayed: pb.Replayed) -> tuple[Reading, ...]:
+    """What a replay says for a stricter revision, as evidence.
+
+    Raises:
+        InvalidRequestError: ROLLOUT_LOOSER, a call would be let through; ROLLOUT_UNSHOWN, no call was compared.
+    """
+    told = {field.name: getattr(replayed, field.name) for field in replayed.DESCRIPTOR.fields}
+    if replayed.looser:
+        raise InvalidRequestError(ROLLOUT_LOOSER, f"{replayed.looser} of {replayed.calls} recorded calls")
+    if replayed.calls < 1 or min(told.values()) < 0:
+        raise InvalidRequestError(ROLLOUT_UNSHOWN, "no recorded call was compared")
+    figures = {name: float(count) for name, count in told.items()}
+    return (Reading(gate="replay", outcome=Outcome.PASS, figures=figures),)
 
 
 def message(rollout: Rollout) -> pb.Rollout:

@@ -22,7 +22,7 @@ from authz.errors import InvalidRequestError
 from authz.policy import rollout
 from authz.policy.rollout import Actor
 from authz.policy.rollout_plan import ACTIVE, REVERSIBLE, Plan, Rollout, State
-from authz.reasons import ROLLOUT_BASELINE, ROLLOUT_PLAN, ROLLOUT_STATE
+from authz.reasons import ROLLOUT_BASELINE, ROLLOUT_PLAN, ROLLOUT_STATE, ROLLOUT_UNSHOWN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -43,6 +43,7 @@ MAX_PAGE: Final = 500
 CONFIGURED: Final = "configured"
 """As a revision to go back to: what each sidecar is configured with."""
 UNPLANNED: Final = Plan()
+SHORT: Final = 12
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 _BEGINNING: Final = re.compile(r"[0-9a-f]{12,64}")
 
@@ -162,6 +163,30 @@ class RolloutsService:
             if step.after.state is State.ENFORCED:
                 caller.require(Permission.ENFORCE, request.tenant)
             return rollout_messages.message(self._book.take(connection, step))
+
+    def activate_stricter(self, request: pb.ActivateStricterRequest, caller: Caller) -> pb.Rollout:
+        """The stricter of two revisions answers everybody from now on."""
+        by, plan = _actor(caller), Plan(four_eyes=not caller.may(Permission.ENFORCE, request.tenant))
+        with _refusals(), self._database.write() as connection:
+            held = self._book.hold(connection, request.tenant)
+            candidate = _digest(request.candidate)
+            if held is not None and (held.state, held.candidate) == (State.STRICTER, candidate):
+                return rollout_messages.message(held)
+            evidence = rollout_messages.shown(request.replayed)
+            serving = held.serving if held else ""
+            if serving and request.baseline != serving:
+                raise InvalidRequestError(ROLLOUT_UNSHOWN, f"sha256:{serving[:SHORT]} answers now: compare with that")
+            if held is not None and held.state in (State.DRAFT, State.SHADOW):
+                # It answers nobody, so that ending it lets nothing happen.
+                now_ns = self._database.now_ns(connection)
+                self._take(connection, rollout.abort(held, by, now_ns, reason="gives way to a stricter revision"))
+            asked = self._asked(connection, request.tenant, by, baseline=serving, candidate=candidate, plan=plan)
+            begun = rollout.activate(asked, by, reason=request.reason, evidence=evidence)
+            return rollout_messages.message(self._book.begin(connection, begun))
+
+    def _take(self, connection: Connection, step: Transition | None) -> None:
+        if step is not None:
+            self._book.take(connection, step)
 
     def roll_back(self, request: pb.RollBackRequest, caller: Caller) -> pb.Rollout:
         """The revision before answers again, or the one that is named."""

@@ -116,7 +116,7 @@ def test_every_method_that_changes_something_is_recorded() -> None:
 
 def test_each_role_has_what_it_is_said_to_have() -> None:
     read = {Permission.IDENTIFY, Permission.READ}
-    respond = read | {Permission.KILL, Permission.PAUSE, Permission.ROLL_BACK}
+    respond = read | {Permission.KILL, Permission.PAUSE, Permission.ROLL_BACK, Permission.ACTIVATE}
     lead = respond | {Permission.SIGN, Permission.ROTATE, Permission.HOLD, Permission.ROLL_OUT, Permission.ENFORCE}
     assert {role: set(held) for role, held in PERMISSIONS.items()} == {
         Role.VIEWER: read,

@@ -308,3 +308,78 @@ def test_reasons_are_kept_as_they_were_said(desk: RolloutDesk) -> None:
     desk.change("pause_rollout", SECOND_LEAD)
     newest = desk.service.list_transitions(pb.ListTransitionsRequest(tenant="acme"), LEAD).transitions[0]
     assert (newest.action, newest.by, newest.reason) == ("pause", "second-lead", REASON)
+
+
+def test_a_responder_activates_a_stricter_revision_at_once_with_what_was_shown(database: Database) -> None:
+    desk = RolloutDesk(database)
+    begun = desk.activate()
+    assert (begun.stage, begun.share, begun.serving, begun.plan.four_eyes) == ("stricter", 1.0, "", True)
+    assert desk.activate() == begun
+    newest = desk.service.list_transitions(pb.ListTransitionsRequest(tenant="acme"), LEAD).transitions
+    assert [step.action for step in newest] == ["activate"]
+    (replayed,) = newest[0].evidence
+    assert (replayed.gate, replayed.figures["calls"], replayed.figures["stricter"]) == ("replay", 9, 2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"replayed": pb.Replayed(calls=9, looser=1)}, "ROLLOUT_LOOSER"),
+        ({"replayed": pb.Replayed()}, "ROLLOUT_UNSHOWN"),
+        ({"replayed": pb.Replayed(undecidable=9)}, "ROLLOUT_UNSHOWN"),
+        ({"replayed": pb.Replayed(calls=9, golden=-1)}, "ROLLOUT_UNSHOWN"),
+        ({"candidate": "../x"}, "ROLLOUT_PLAN"),
+        ({"reason": " "}, "ROLLOUT_REASON"),
+    ],
+)
+def test_nothing_is_activated_that_was_not_shown_to_be_stricter(
+    desk: RolloutDesk, changes: dict[str, Any], code: str
+) -> None:
+    assert refused(desk.activate, **changes)[1] == code
+    assert refused(desk.status)[1] == "ROLLOUT_UNKNOWN"
+
+
+def test_it_is_shown_against_what_answers_now(desk: RolloutDesk) -> None:
+    desk.enforce(OTHER)
+    assert refused(desk.activate)[1] == "ROLLOUT_UNSHOWN"
+    begun = desk.activate(baseline=OTHER)
+    assert (begun.baseline, begun.serving) == (OTHER, OTHER)
+
+
+def test_what_answers_nobody_gives_way_and_what_answers_some_does_not(desk: RolloutDesk) -> None:
+    """Ending a canary could let through what its candidate stops."""
+    desk.start(candidate=OTHER)
+    desk.promote()
+    assert refused(desk.activate)[1] == "ROLLOUT_ACTIVE"
+    desk.roll_back()
+    desk.start(candidate=THIRD)
+    assert desk.activate().stage == "stricter"
+    assert desk.steps()[-2:] == ["abort", "activate"]
+    assert refused(desk.activate, candidate=OTHER)[1] == "ROLLOUT_ACTIVE"
+    assert refused(desk.start, candidate=OTHER)[1] == "ROLLOUT_ACTIVE"
+
+
+def test_only_persons_end_a_stricter_one_and_who_may_enforce_promotes_it(desk: RolloutDesk) -> None:
+    desk.activate()
+    desk.stand(refused="BUNDLE_INVALID", tripped="POLICY_TIMEOUT")
+    assert desk.look() == []
+    assert desk.status().outcome == "breach", "it is told all the same"
+    assert refused(desk.change, "abort_rollout", AUTHOR)[1] == "ROLLOUT_STATE"
+    assert refused(desk.promote, RESPONDER)[1] in {"CONTROL_FORBIDDEN", "ROLLOUT_SECOND_PERSON"}
+    assert desk.roll_back(RESPONDER).stage == "rolled_back"
+    desk.activate()
+    assert desk.promote(LEAD).serving == CANDIDATE
+
+
+def test_a_candidate_that_its_gates_took_back_may_still_be_the_stricter_one(desk: RolloutDesk) -> None:
+    desk.start()
+    desk.promote()
+    desk.report(would_block=300, denied=300)
+    assert desk.look() == ["rolled_back"]
+    assert desk.activate().stage == "stricter"
+
+
+def test_what_both_said_meanwhile_is_shown(desk: RolloutDesk) -> None:
+    desk.activate()
+    desk.report(would_block=40, denied=40)
+    assert (desk.look(), desk.status().compared) == ([], 1_000)

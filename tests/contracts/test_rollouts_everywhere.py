@@ -108,6 +108,14 @@ class Room:
         )
         return self.control.ask("Rollouts/StartRollout", request, pb.Rollout)
 
+    def activate(self, candidate: str) -> pb.Rollout:
+        request = pb.ActivateStricterRequest(
+            tenant="acme", candidate=candidate, reason=REASON, replayed=pb.Replayed(calls=1, stricter=1)
+        )
+        begun = self.control.ask("Rollouts/ActivateStricter", request, pb.Rollout)
+        self.sidecar.rollouts.once()
+        return begun
+
     def promote(self) -> None:
         self.control.ask("Rollouts/PromoteRollout", pb.PromoteRolloutRequest(tenant="acme"), pb.Rollout)
         self.sidecar.rollouts.once()
@@ -251,3 +259,27 @@ def test_a_rollout_that_is_over_is_not_told_of_again(room: Room) -> None:
     heard = [each.heard_at for each in room.status().sidecars]
     sidecar.rollouts.once()
     assert [each.heard_at for each in room.status().sidecars] == heard
+
+
+def test_a_stricter_one_answers_beside_the_one_before_and_outlives_a_restart_without_network(room: Room) -> None:
+    sidecar = room.sidecar
+    room.activate(sidecar.place(CANDIDATE))
+    assert sidecar.answers() == {"candidate"}
+    for path in sidecar.candidates.iterdir():
+        path.unlink()
+    again = room.restarted()
+    assert again.answers() == {"candidate"}
+    again.rollouts.once()
+    gate = next(each for each in room.status().gates if each.gate == "health")
+    assert (gate.figures["reported"], gate.figures["refused"]) == (1, 0)
+    room.back()
+    again.rollouts.once()
+    assert again.answers() == {"base"}
+
+
+def test_no_failure_of_a_stricter_one_lets_a_call_through(room: Room) -> None:
+    sidecar = room.sidecar
+    room.activate(sidecar.place(BROKEN))
+    assert {sidecar.ask() for _ in range(12)} == {"POLICY_UNDEFINED"}
+    sidecar.rollouts.once()
+    assert room.status().rollout.stage == "stricter"

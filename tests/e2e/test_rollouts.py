@@ -5,18 +5,19 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
 
-from bench import rollback
+from bench import fleet, rollback
+from tests.e2e.stack import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from bench.fleet import Fleet
+    from bench.fleet import Fleet, Sidecar
 
 pytestmark = pytest.mark.e2e
 START_S = 60
@@ -53,6 +54,38 @@ def test_a_sidecar_serves_what_it_is_pinned_to_with_nothing_but_its_disk(stack: 
     assert served["configured"] != served[digest[:12]]
     unknown = subprocess.run([*command, "0" * 12], capture_output=True, text=True, timeout=START_S, check=False)
     assert (unknown.returncode, unknown.stdout) == (2, "")
+
+
+def test_one_command_has_the_stricter_of_two_policies_answer_at_every_sidecar(stack: Fleet) -> None:
+    candidate = rollback.place(stack, rollback.flipping(50))
+    command = [sys.executable, "-m", "authz", "policy", "activate", "--stricter", "--tenant", fleet.TENANT]
+    command += ["--baseline", str(stack.folder / "base.tar.gz"), "--reason", "an exfiltration", "--wait", "20s"]
+    command += ["--candidate", str(stack.folder / "candidates" / f"{candidate}.tar.gz"), "--output", "json"]
+    command += [word for sidecar in stack.sidecars for word in ("--records", str(sidecar.records))]
+    with rollback.loaded(stack, rate=40, agents=20) as met:
+        eventually(lambda: bool(stack.records()), START_S)
+        told = _told([*command, "--state", str(stack.folder / "control")])
+        assert told["sidecars"] == {"following": 2, "stricter": 2}
+        assert told["shown"]["looser"] == 0
+        known = {record["decision_id"] for record in stack.records()}
+
+        def later(sidecar: Sidecar) -> list[tuple[str, str]]:
+            mine = sidecar.records.glob("decisions-*.jsonl")
+            records = [json.loads(line) for file in mine for line in file.read_text().splitlines()]
+            return [(each.get("wave", ""), each["effect"]) for each in records if each["decision_id"] not in known]
+
+        both = {("stricter", "allow"), ("stricter", "deny")}
+        eventually(lambda: all({*later(sidecar)} >= both for sidecar in stack.sidecars), START_S)
+    assert met[0].errors == 0
+    back = [sys.executable, "-m", "authz", "rollback", "--tenant", fleet.TENANT, "--reason", "contained"]
+    assert _told([*back, "--state", str(stack.folder / "control"), "--output", "json"])["stage"] == "rolled_back"
+
+
+def _told(command: list[str]) -> Any:
+    """What a command prints; it must succeed."""
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=START_S, check=False)
+    assert ran.returncode == 0, ran.stderr + ran.stdout
+    return json.loads(ran.stdout)
 
 
 def _revision(command: list[str]) -> str:

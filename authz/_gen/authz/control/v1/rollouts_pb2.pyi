@@ -20,6 +20,7 @@ class RolloutState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ROLLOUT_STATE_ENFORCED: _ClassVar[RolloutState]
     ROLLOUT_STATE_ROLLED_BACK: _ClassVar[RolloutState]
     ROLLOUT_STATE_ABORTED: _ClassVar[RolloutState]
+    ROLLOUT_STATE_STRICTER: _ClassVar[RolloutState]
 ROLLOUT_STATE_UNSPECIFIED: RolloutState
 ROLLOUT_STATE_DRAFT: RolloutState
 ROLLOUT_STATE_SHADOW: RolloutState
@@ -27,6 +28,7 @@ ROLLOUT_STATE_CANARY: RolloutState
 ROLLOUT_STATE_ENFORCED: RolloutState
 ROLLOUT_STATE_ROLLED_BACK: RolloutState
 ROLLOUT_STATE_ABORTED: RolloutState
+ROLLOUT_STATE_STRICTER: RolloutState
 
 class Tolerances(_message.Message):
     __slots__ = ("samples", "flips", "errors", "deny_rate", "approval_rate", "latency_ratio")
@@ -278,3 +280,31 @@ class RollBackRequest(_message.Message):
     reason: str
     to: str
     def __init__(self, tenant: _Optional[str] = ..., reason: _Optional[str] = ..., to: _Optional[str] = ...) -> None: ...
+
+class Replayed(_message.Message):
+    __slots__ = ("calls", "looser", "stricter", "undecidable", "golden")
+    CALLS_FIELD_NUMBER: _ClassVar[int]
+    LOOSER_FIELD_NUMBER: _ClassVar[int]
+    STRICTER_FIELD_NUMBER: _ClassVar[int]
+    UNDECIDABLE_FIELD_NUMBER: _ClassVar[int]
+    GOLDEN_FIELD_NUMBER: _ClassVar[int]
+    calls: int
+    looser: int
+    stricter: int
+    undecidable: int
+    golden: int
+    def __init__(self, calls: _Optional[int] = ..., looser: _Optional[int] = ..., stricter: _Optional[int] = ..., undecidable: _Optional[int] = ..., golden: _Optional[int] = ...) -> None: ...
+
+class ActivateStricterRequest(_message.Message):
+    __slots__ = ("tenant", "candidate", "baseline", "replayed", "reason")
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    CANDIDATE_FIELD_NUMBER: _ClassVar[int]
+    BASELINE_FIELD_NUMBER: _ClassVar[int]
+    REPLAYED_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    tenant: str
+    candidate: str
+    baseline: str
+    replayed: Replayed
+    reason: str
+    def __init__(self, tenant: _Optional[str] = ..., candidate: _Optional[str] = ..., baseline: _Optional[str] = ..., replayed: _Optional[_Union[Replayed, _Mapping]] = ..., reason: _Optional[str] = ...) -> None: ...
