@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import field
 from enum import StrEnum
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from authz.value import value
 
@@ -90,6 +90,30 @@ class Protocol(Word):
     MCP = "mcp"
     HTTP = "http"
     PROXY = "proxy"
+
+
+class Rate(NamedTuple):
+    """How often something happened of late; policies read it as `facts.session.rates.<name>.<seconds>`."""
+
+    name: str
+    """One of `RATES`."""
+    seconds: int
+
+
+RATES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "calls": "calls of the session, the one that is judged among them",
+        "calls_of_tool": "of them, those of the tool that is called",
+        "denied": "calls of the session that were refused before this one",
+        "approval_needed": "calls of the session before this one that wait for an approval",
+        "agent_calls": "`calls` of the agent, in all its sessions",
+        "agent_calls_of_tool": "`calls_of_tool` of the agent, in all its sessions",
+        "agent_denied": "`denied` of the agent, in all its sessions",
+        "agent_approval_needed": "`approval_needed` of the agent, in all its sessions",
+    }
+)
+"""What is counted where a policy asks, by name. A session may be the agent's own choice; the agent is not."""
+MOST_RATE_S: Final = 24 * 3600
 
 
 class Kind(Word):

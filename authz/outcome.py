@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from authz.config import Route
     from authz.errors import DenialError
-    from authz.model import AgentFacts, Check, LocalAnswer, Principal, Revision, ToolCall, Verdict
+    from authz.model import AgentFacts, Check, LocalAnswer, Principal, Rate, Revision, ToolCall, Verdict
     from authz.policy.activation import ActivePolicy
 
 EXT_PROC: Final = "authz.ext_proc"
@@ -39,7 +39,7 @@ class Course:
 
     `marked_ns` and `latency_us` time the steps; `kills_sequence` is the replica's at step 4, and
     `kills_stale` says that a kill of the last seconds may have been missing there; `revocable` says that there are
-    kills at all.
+    kills at all. `counted` are the rates that the call was counted for.
     """
 
     check: Check
@@ -55,6 +55,7 @@ class Course:
     policy: ActivePolicy | None = None
     tenant_policy: ActivePolicy | None = None
     verdict: Verdict | None = None
+    counted: tuple[Rate, ...] = ()
     input_json: bytes = b""
     result_json: bytes = b""
     tenant_result_json: bytes = b""

@@ -39,11 +39,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from authz.approvals.overrides import Overrides
+    from authz.budgets.rates import Rates
     from authz.budgets.reservations import Budgets
     from authz.clock import Clock
     from authz.config import Config, Route
     from authz.identity.sessions import Sessions
-    from authz.model import AgentFacts, Check, Decision, JsonValue, LocalAnswer, Principal, ToolCall
+    from authz.model import AgentFacts, Check, Decision, JsonObject, JsonValue, LocalAnswer, Principal, Rate, ToolCall
     from authz.policy.activation import ActivePolicy, Policies
     from authz.policy.engine import Steps
     from authz.reasons import Reason
@@ -107,6 +108,7 @@ class Ports:
     kills: Kills
     overrides: Overrides
     budgets: Budgets
+    rates: Rates
     sessions: Sessions
     recorder: Recorder
     clock: Clock
@@ -324,9 +326,25 @@ class PolicyDecisionPoint:
             return NO_FACTS
         budgets = self._ports.budgets.left(course.principal)
         approval = self._ports.overrides.presented(course.check, course.principal, course.call)
-        if not (budgets or approval or course.agent):
+        session = self._counted(course, course.principal, course.call)
+        if not (budgets or approval or course.agent or session):
             return NO_FACTS
-        return Facts(agent=agent_facts(course.agent), budgets=budgets, approval=approval)
+        return Facts(agent=agent_facts(course.agent), budgets=budgets, session=session, approval=approval)
+
+    def _counted(self, course: Course, principal: Principal, call: ToolCall) -> JsonObject:
+        """The rates that policies ask for. A call counts once, as it is judged, and is among those it is told of."""
+        asked = self._asked(principal)
+        if not asked:
+            return {}
+        if call.kind is not Kind.CALL:
+            return {"rates": self._ports.rates.read(principal, call.tool, asked)}
+        course.counted = asked
+        return {"rates": self._ports.rates.count(principal, call.tool, asked)}
+
+    def _asked(self, principal: Principal) -> tuple[Rate, ...]:
+        asked = self._ports.policies.rates
+        own = self._ports.tenant_policy(principal) if self._ports.tenant_policy is not None else None
+        return tuple(sorted({*asked, *own.rates})) if own is not None and own.rates else asked
 
     def _ask(self, course: Course, facts: Facts) -> Steps[Verdict]:
         policy = course.policy = self._ports.policies.active(course.principal)
@@ -404,6 +422,8 @@ class PolicyDecisionPoint:
         if refusal is not None:
             decision = outcome.refused(course, refusal)
             answer = render(course.check, decision, course.route)
+        if course.counted and course.principal is not None and course.call is not None:
+            self._ports.rates.ended(course.principal, course.call.tool, course.counted, decision.enforced)
         return self._record(course, decision, answer)
 
     def _spend(self, course: Course, decision: Decision) -> DenialError | None:
@@ -497,9 +517,8 @@ class PolicyDecisionPoint:
         """The verdicts of the platform's policy and the tenant's on a later phase, of one of them at least."""
         (platform, tenant), verdicts = judges, []
         call = course.call or exchange.call
-        course.input_json = input_document(
-            exchange.check, exchange.principal, call, NO_FACTS, self._http_headers, result
-        )
+        facts = self._later_facts(exchange.principal, call)
+        course.input_json = input_document(exchange.check, exchange.principal, call, facts, self._http_headers, result)
         if platform is not None:
             answer = platform.decision.evaluate(course.input_json, self._evaluation_s)
             course.result_json = answer or b""
@@ -515,6 +534,11 @@ class PolicyDecisionPoint:
             raise tenants.failed(error) from error
         course.tenant_result_json = answer or b""
         return tenants.read(tenant, answer)
+
+    def _later_facts(self, principal: Principal, call: ToolCall) -> Facts:
+        """The rates as they stand; a later phase is no further call."""
+        asked = self._asked(principal)
+        return Facts(session={"rates": self._ports.rates.read(principal, call.tool, asked)}) if asked else NO_FACTS
 
     def _later(self, exchange: Exchange, call: ToolCall) -> Course:
         course = self._course(exchange.check)

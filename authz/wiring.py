@@ -23,6 +23,7 @@ from authz.approvals.overrides import NoOverrides
 from authz.audit.masking import KEY_BYTES, Masker
 from authz.audit.record import RecordWriter
 from authz.audit.recorder import Recorder
+from authz.budgets.rates import Rates
 from authz.budgets.reservations import NoBudgets
 from authz.bundles import TenantBundles, failing, fetcher, followed, is_current, standing
 from authz.clock import SystemClock, random_id
@@ -337,6 +338,7 @@ class Sidecar:
             kills=self._following.kills if self._following is not None else NoKills(),
             overrides=NoOverrides(),
             budgets=NoBudgets(),
+            rates=Rates(self._clock),
             recorder=Recorder(writer.record),
             clock=self._clock,
             new_id=random_id,

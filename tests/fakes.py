@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import orjson
 
 from authz.approvals.overrides import NoOverrides
+from authz.budgets.rates import Rates
 from authz.budgets.reservations import NoBudgets
 from authz.config import Config, Issuer, Policy, Route
 from authz.errors import UnavailableError
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from authz.approvals.overrides import Overrides
     from authz.budgets.reservations import Budgets
     from authz.errors import DenialError
-    from authz.model import AgentFacts, Charge, Check, Decision, JsonObject, LocalAnswer, Risk
+    from authz.model import AgentFacts, Charge, Check, Decision, JsonObject, LocalAnswer, Rate, Risk
     from authz.policy.engine import Steps
 
 Json = dict[str, Any]
@@ -144,6 +145,7 @@ class FakePolicies:
     handshake: FakeQuery | None = None
     reads_results: bool = False
     revision: Revision = REVISION
+    rates: tuple[Rate, ...] = ()
 
     def active(self, principal: Principal | None = None) -> ActivePolicy:
         if not self.is_active:
@@ -156,6 +158,7 @@ class FakePolicies:
             reads_results=self.reads_results,
             reads_truncated_body=False,
             policy=FakePolicy(),  # type: ignore[arg-type]  # only ever closed
+            rates=self.rates,
         )
 
 
@@ -243,10 +246,12 @@ class Bench:
     recorder: FakeRecorder = field(default_factory=FakeRecorder)
     clock: FakeClock = field(default_factory=FakeClock)
     sessions: Sessions = field(init=False)
+    rates: Rates = field(init=False)
     observed: list[Decision] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.sessions = Sessions(self.clock)
+        self.rates = Rates(self.clock)
 
     credential: Callable[[Check, Route, Principal | None], object] = lambda *_: None
     is_policy_current: Callable[[Principal], bool] = lambda _: True
@@ -260,6 +265,7 @@ class Bench:
             kills=self.kills,
             overrides=self.overrides,
             budgets=self.budgets,
+            rates=self.rates,
             recorder=self.recorder,
             clock=self.clock,
             new_id=lambda: f"d{next(numbers)}",

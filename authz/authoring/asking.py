@@ -17,15 +17,14 @@ from authz.authoring import language, operators
 from authz.authoring.documents import mapping, refuse
 from authz.authoring.language import Test
 from authz.authoring.operators import OPERATORS, WITHIN
-from authz.model import Phase
+from authz.model import MOST_RATE_S, RATES, Phase
+from authz.policy import rates
 from authz.resources import shared
 
 if TYPE_CHECKING:
     from authz.authoring.documents import Node
     from authz.authoring.language import Condition, Match
     from authz.model import JsonObject, JsonValue
-
-RATE_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
 _GROUPS: Final = ("all", "any", "not", "time", "rate")
 _TIME: Final = ("days", "from", "to", "zone", "after", "before")
@@ -153,9 +152,18 @@ def _rate(node: Node) -> Condition:
     fields = mapping(node, "rate", _RATE, needed=("of", "per"))
     asked = [name for name in fields if name in OPERATORS]
     name = operators.text(fields["of"])
-    if len(asked) != 1 or not RATE_NAME.fullmatch(name):
+    if len(asked) != 1:
         refuse(node, "a rate is `of` a count, `per` a span, and one of above, at_least, below, at_most")
-    path = ("facts", "session", "rates", name, str(operators.span_s(fields["per"])))
+    if name not in RATES:
+        near = difflib.get_close_matches(name, RATES, n=1)
+        refuse(
+            fields["of"],
+            f"no `{name}` is counted, " + (f"did you mean `{near[0]}`?" if near else f"but {', '.join(RATES)}"),
+        )
+    seconds = operators.span_s(fields["per"])
+    if seconds > MOST_RATE_S:
+        refuse(fields["per"], "nothing is counted for longer than a day")
+    path = (*rates.PATH, name, str(seconds))
     return Test(
         path=path,
         operator=asked[0],

@@ -84,7 +84,7 @@ def build(
     named = {"bundle_id": bundle_id, "sequence": sequence, "change_id": change_id}
     declared = {name: value for name, value in named.items() if value is not None}
     life = _life(source, created_at, valid_days)
-    sources = Sources(folder=source, library=library, revision=revision, declared=declared | life)
+    sources = Sources(folder=source, library=library, contract=contract, revision=revision, declared=declared | life)
     engine = Library.load()
     files = build_files(sources, NativeEngine(engine))
     made = archives.write(files)

@@ -16,12 +16,12 @@ import logging
 import threading
 import weakref
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol
 
 from authz.errors import BundleError, ConfigError, PolicyError, UnavailableError
 from authz.model import NO_REVISION, Check, Principal, Revision, Tool, ToolCall
 from authz.model import Protocol as Speaks
-from authz.policy import archive
+from authz.policy import archive, rates
 from authz.policy.agent_input import NO_FACTS, input_document
 from authz.policy.golden import check_golden
 from authz.policy.sources import read_again
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
-    from authz.model import Verdict
+    from authz.model import Rate, Verdict
     from authz.policy.admission import Admission, Admitted
     from authz.policy.engine import Engine, Policy, PolicySource, Query
     from authz.policy.last_good import LastGood
@@ -68,6 +68,8 @@ class ActivePolicy:
     reads_results: bool
     reads_truncated_body: bool
     policy: Policy
+    rates: tuple[Rate, ...] = ()
+    """What it asks how often it happened."""
     origin: ActivePolicy | None = None
     """The one that this is another name of: it must live as long."""
     result_judge: ActivePolicy | None = None
@@ -102,6 +104,11 @@ class Policies(Protocol):
     @property
     def revision(self) -> Revision:
         """Its identity; empty before the first activation."""
+        ...
+
+    @property
+    def rates(self) -> tuple[Rate, ...]:
+        """What the revisions that are in service, or may soon be, ask how often it happened."""
         ...
 
     def active(self, principal: Principal | None = None) -> ActivePolicy:
@@ -166,6 +173,12 @@ class Activation:
         """The identity of the revision that answers; empty where none does."""
         serving = self._serving
         return serving.policy.revision if serving and not self._expired(serving) else NO_REVISION
+
+    @property
+    def rates(self) -> tuple[Rate, ...]:
+        """What the revision in service asks how often it happened."""
+        serving = self._serving
+        return serving.policy.rates if serving else ()
 
     @property
     def golden(self) -> bytes | None:
@@ -244,7 +257,7 @@ class Activation:
         self, source: PolicySource, admitted: Admitted | None = None, admission: Admission | None = None
     ) -> ActivePolicy:
         with self._last_good.attempt(source) if self._last_good else contextlib.nullcontext():
-            candidate = self._prepare(self._engine.open(admitted.source if admitted else source))
+            candidate = self._prepare(self._engine.open(admitted.source if admitted else source), source.contract)
             if admitted and admission:
                 if (golden := admitted.verified.golden) is not None:
                     hold_golden(candidate, golden)
@@ -279,7 +292,7 @@ class Activation:
     def _beside(self, source: PolicySource, admitted: Admitted | None, must_deny: bytes | None) -> Opened:
         own = admitted.verified.golden if admitted else golden_of(source)
         with self._last_good.marked(source) if self._last_good else contextlib.nullcontext():
-            candidate = self._prepare(self._engine.open(admitted.source if admitted else source))
+            candidate = self._prepare(self._engine.open(admitted.source if admitted else source), source.contract)
             for golden in {own, must_deny} - {None}:
                 hold_golden(candidate, golden)  # type: ignore[arg-type]  # no None is left
         return Opened(policy=candidate, verified=admitted.verified if admitted else None, golden=own)
@@ -338,7 +351,7 @@ class Activation:
             self.activate(stand_in, returning=True)
         return stand_in
 
-    def _prepare(self, policy: Policy) -> ActivePolicy:
+    def _prepare(self, policy: Policy, contract: Literal["agent", "envoy"]) -> ActivePolicy:
         try:
             candidate = ActivePolicy(
                 revision=identity(policy),
@@ -348,6 +361,7 @@ class Activation:
                 reads_results=policy.may_read("result"),
                 reads_truncated_body=policy.reads("truncated_body"),
                 policy=policy,
+                rates=rates.asked(policy.input_paths, policy.metadata) if contract == "agent" else (),
             )
             if self._probe is not None:
                 _probe(candidate, self._probe)

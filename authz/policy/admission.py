@@ -22,7 +22,7 @@ from authz.policy.signature import read_public_key
 from authz.policy.trust import REMEMBERED, verify
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Container, Mapping
     from pathlib import Path
 
     from authz.clock import Clock
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from authz.policy.engine import PolicySource
     from authz.policy.trust import Seen, Verified
 
-# What failed for another reason than the bundle's own may hold the next time.
-_NOT_ITS_FAULT: Final = frozenset({"BUNDLE_STATE", "BUNDLE_POISON", "BUNDLE_TIMEOUT"})
+# What failed for another reason than the bundle's own may hold the next time, or in the next release.
+_NOT_ITS_FAULT: Final = frozenset({"BUNDLE_STATE", "BUNDLE_POISON", "BUNDLE_TIMEOUT", "BUNDLE_INPUT"})
 
 
 class Memory(Protocol):
@@ -184,7 +184,7 @@ def admission(
     return Admission(trust, SeenFile(folder) if folder else Forgetful(), clock)
 
 
-def pinned(settings: BundleTrust, *, engine: str, input_fields: frozenset[str] | None) -> Trust:
+def pinned(settings: BundleTrust, *, engine: str, input_fields: Container[str] | None) -> Trust:
     """What is pinned, with the keys read from their files.
 
     Raises:

@@ -9,12 +9,12 @@ YAML has one reading. Trusts the author's folder.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import orjson
 
 from authz.errors import BundleError, ConfigError
-from authz.policy import archive
+from authz.policy import archive, rates
 from authz.policy.engine import PolicySource
 from authz.policy.manifest import MANIFEST, read_manifest
 from authz.policy.signature import canonical, json_object
@@ -22,7 +22,7 @@ from authz.policy.sources import TABLES, files_below
 from authz.policy.trust import GOLDEN
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     from authz.policy.engine import Engine
@@ -31,6 +31,7 @@ _MODULE: Final = ".rego"
 _TEST: Final = "_test.rego"
 _DATA: Final = ("data.json", "data.yaml", "data.yml")
 _LIBRARY: Final = "authzlib"
+_RATES: Final = rates.PATH[-1].encode()
 _READ_S: Final = 5.0
 _PLACE: Final = "read"
 
@@ -41,6 +42,7 @@ class Sources:
 
     folder: Path
     library: Path | None = None
+    contract: Literal["agent", "envoy"] = "agent"
     revision: str = ""
     declared: Mapping[str, Any] = field(default_factory=dict)
     """Members of `metadata.authz`."""
@@ -51,14 +53,15 @@ def build(sources: Sources, engine: Engine) -> dict[str, bytes]:
 
     Raises:
         ConfigError: the folder is no bundle's, or two files would be one.
-        BundleError: BUNDLE_MANIFEST when the manifest lacks something; BUNDLE_JSON or BUNDLE_INVALID for a data file
-            that cannot be read.
+        BundleError: BUNDLE_MANIFEST when the manifest lacks something; BUNDLE_JSON or BUNDLE_INVALID for a file that
+            cannot be read; BUNDLE_INPUT for rules that read a rate which is not counted.
     """
     files = dict(_content(sources.folder, engine))
     if not any(path.endswith(_MODULE) for path in files):
         raise ConfigError(f"{sources.folder} holds no module", remedy="give the folder of one bundle")
     library = dict(_library(sources.library)) if sources.library and _uses_library(files) else {}
-    manifest = _manifest(sources, needs_library=bool(library))
+    read = _rates({**library, **files}, engine) if sources.contract == "agent" else []
+    manifest = _manifest(sources, needs_library=bool(library), requires=read)
     read_manifest(manifest)
     return {**library, **files, MANIFEST: manifest}
 
@@ -107,6 +110,15 @@ def _library(folder: Path) -> Iterator[tuple[str, bytes]]:
             yield file.relative_to(folder).as_posix(), file.read_bytes()
 
 
+def _rates(files: Mapping[str, bytes], engine: Engine) -> list[str]:
+    """What the rules read of how often something happened: a service that does not count it is not to serve them."""
+    modules = {path: content for path, content in files.items() if path.endswith(_MODULE)}
+    if not any(_RATES in content for content in modules.values()):
+        return []
+    with engine.open(PolicySource(archive=archive.write(modules))) as policy:
+        return [*map(rates.written, rates.asked(policy.input_paths, {}))]
+
+
 def declared_by(folder: Path) -> dict[str, Any]:
     """What the folder's own manifest declares in `metadata.authz`.
 
@@ -131,10 +143,13 @@ def _declared(document: dict[str, Any]) -> dict[str, Any]:
     return declared
 
 
-def _manifest(sources: Sources, *, needs_library: bool) -> bytes:
+def _manifest(sources: Sources, *, needs_library: bool, requires: Iterable[str]) -> bytes:
     document = _document(sources.folder)
     declared = _declared(document)
     declared |= sources.declared
+    said = declared.get("requires_input", [])
+    if isinstance(said, list) and (missing := [path for path in requires if path not in said]):
+        declared["requires_input"] = [*said, *missing]
     document["revision"] = sources.revision or document.get("revision") or _revision(declared)
     document.setdefault("rego_version", 1)
     roots = document.get("roots")

@@ -24,7 +24,7 @@ from authz.value import value
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from authz.model import Principal, Revision
+    from authz.model import Principal, Rate, Revision
     from authz.policy.activation import Activation, ActivePolicy, Opened
     from authz.policy.directive import Directive
 
@@ -68,6 +68,7 @@ class CohortPolicies:
         self._activation = activation
         self._turn = threading.Lock()
         self._enacted: Mapping[str, Enacted] = {}
+        self._rates: frozenset[Rate] = frozenset()
         self._labelled: dict[tuple[str, Cohort], tuple[ActivePolicy, Directive, ActivePolicy]] = {}
         self._pairs: dict[str, tuple[ActivePolicy, ActivePolicy, Directive, ActivePolicy]] = {}
 
@@ -75,6 +76,12 @@ class CohortPolicies:
     def revision(self) -> Revision:
         """What this service is configured with; a decision names what answered it."""
         return self._activation.revision
+
+    @property
+    def rates(self) -> tuple[Rate, ...]:
+        """What any warm revision asks: a candidate reads the input that is made for the baseline."""
+        own, warm = self._activation.rates, self._rates
+        return own if warm.issubset(own) else tuple(sorted(warm.union(own)))
 
     def active(self, principal: Principal | None = None) -> ActivePolicy:
         """The revision that answers this caller.
@@ -122,6 +129,8 @@ class CohortPolicies:
         """Put a directive in force, at once and whole."""
         with self._turn:
             self._enacted = {**self._enacted, enacted.directive.scope: enacted}
+            warm = [opened for each in self._enacted.values() for opened in (each.baseline, each.candidate) if opened]
+            self._rates = frozenset(rate for opened in warm for rate in opened.policy.rates)
 
     def trip(self, scope: str, rollout: str, code: str) -> bool:
         """Take a candidate out of service here; whether it was in, and may be taken out by a program."""

@@ -19,7 +19,7 @@ from authz.errors import BundleError
 from authz.policy.archive import MAX_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from pathlib import Path
     from types import TracebackType
     from typing import Self
@@ -137,6 +137,11 @@ class Policy(Protocol):
     @property
     def warnings(self) -> tuple[str, ...]:
         """What an operator should know of this policy, one line each, "file:row: code: message"."""
+        ...
+
+    @property
+    def input_paths(self) -> Collection[tuple[str, ...]]:
+        """Where rules read the input, each as far as it is constant; empty where the engine does not tell."""
         ...
 
     def reads(self, field: str) -> bool:

@@ -5,10 +5,12 @@ Decides nothing: under contract `agent` the published schema does, under contrac
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import orjson
 
+from authz.policy.rates import is_rate
 from authz.resources import shared
 
 if TYPE_CHECKING:
@@ -17,12 +19,24 @@ if TYPE_CHECKING:
 _PLUGIN: Final = frozenset({"attributes", "parsed_body", "parsed_path", "parsed_query", "truncated_body", "version"})
 
 
-def input_fields(contract: Literal["agent", "envoy"]) -> frozenset[str]:
+@dataclass(frozen=True, slots=True)
+class InputFields:
     """The dotted paths that a bundle may ask for."""
+
+    paths: frozenset[str]
+    has_rates: bool = False
+
+    def __contains__(self, path: object) -> bool:
+        """Whether it is one of them, or a count that is kept."""
+        return path in self.paths or (self.has_rates and isinstance(path, str) and is_rate(path))
+
+
+def input_fields(contract: Literal["agent", "envoy"]) -> InputFields:
+    """What the contract has."""
     if contract == "envoy":
-        return _PLUGIN
+        return InputFields(_PLUGIN)
     schema = orjson.loads((shared("rego") / "schemas" / "input.json").read_bytes())
-    return frozenset(_paths(schema, ""))
+    return InputFields(frozenset(_paths(schema, "")), has_rates=True)
 
 
 def _paths(schema: dict[str, Any], place: str) -> Iterator[str]:

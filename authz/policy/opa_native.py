@@ -49,8 +49,9 @@ class NativePolicy:
 
     def __init__(self, policy: native.Policy) -> None:
         self._policy = policy
-        self._read = frozenset(reference.path[0] for reference in policy.references if reference.path)
-        self._reads_whole = any(not reference.path for reference in policy.references)
+        self.input_paths: Final = frozenset(reference.path for reference in policy.references)
+        self._read = frozenset(path[0] for path in self.input_paths if path)
+        self._reads_whole = () in self.input_paths
         self.digest: Final = policy.digest
         self.revision: Final = policy.revision
         self.metadata: Final[Mapping[str, JsonValue]] = policy.metadata

@@ -111,6 +111,7 @@ class ServerPolicy:
             key: value for manifest in manifests for key, value in (manifest.get("metadata") or {}).items()
         }
         self.warnings: Final[tuple[str, ...]] = ()
+        self.input_paths: Final = frozenset[tuple[str, ...]]()
 
     def reads(self, field: str) -> bool:
         """Whether some rule surely reads `input.<field>`."""

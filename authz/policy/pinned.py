@@ -14,7 +14,7 @@ from authz.errors import ConfigError
 from authz.policy.archive import BOUNDS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Container, Iterable, Mapping
 
     from authz.policy.archive import Bounds
     from authz.policy.signature import Key
@@ -65,7 +65,7 @@ class Trust:
     """Tenants served here; empty: any."""
     engine: str = ""
     """OPA's version; empty: not compared."""
-    input_fields: frozenset[str] | None = None
+    input_fields: Container[str] | None = None
     """Dotted paths of what the input holds; None: not compared."""
     max_step: int = MAX_STEP
     data_loss: float = 1.0

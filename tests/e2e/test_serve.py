@@ -16,6 +16,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from authz.authoring.compiling import compile_folder
 from tests.control_planes import control_plane
 from tests.e2e.serving import ROOT, STARTER, ask, serving, tool_call, trust
 from tests.e2e.stack import eventually
@@ -28,6 +29,11 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.e2e
 SERVING, NOT_SERVING = 1, 2
+RATED = """version: 1
+rules:
+  - {id: all, effect: allow, match: {tenant: acme, agent: a, tool: "default/*"}}
+  - {id: many, effect: deny, match: {tool: "*"}, when: [rate: {of: calls, per: 1m, above: 20}], reason: too_many_calls}
+"""
 PATIENCE_S = 10.0
 
 
@@ -240,3 +246,20 @@ def test_k4_what_is_wrong_or_unsafe_refuses_to_start(tmp_path: Path, flags: list
     assert ended.returncode == code, ended.stderr
     assert says in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_the_twenty_first_call_of_a_minute_is_refused_and_of_another_session_the_first_is_not(
+    tmp_path: Path,
+) -> None:
+    policy = tmp_path / "policy"
+    (policy / "policies").mkdir(parents=True)
+    (policy / "policies" / "calls.yaml").write_text(RATED)
+    (policy / "compiled.rego").write_text(compile_folder(policy))
+    with serving(tmp_path, policy=policy) as served, served.channel() as channel:
+        busy, quiet = (served.issuer.mint(agent="a", tenant="acme", session=name) for name in ("busy", "quiet"))
+        answers = [ask(channel, tool_call(busy)) for _ in range(22)]
+        assert [answer.status.code for answer in answers] == [0] * 20 + [7] * 2
+        assert {reason_of(answer) for answer in answers[20:]} == {"too_many_calls"}
+        assert ask(channel, tool_call(quiet)).status.code == 0
+        counted = [record["input"]["facts"]["session"]["rates"] for record in served.records()]
+    assert counted == [{"calls": {"60": number}} for number in (*range(1, 23), 1)]

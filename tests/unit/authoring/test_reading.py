@@ -125,6 +125,18 @@ REFUSED = {
         "7: `2026-01-01T00:00:00` is no instant",
     ),
     "a rate of no span": (when("{rate: {of: calls, per: often, above: 1}}"), "7: `often` is no span of time"),
+    "a rate of what nobody counts": (
+        when("{rate: {of: spawns, per: 1m, above: 1}}"),
+        "7: no `spawns` is counted, but calls, ",
+    ),
+    "a rate of a misspelled count": (
+        when("{rate: {of: call, per: 1m, above: 1}}"),
+        "7: no `call` is counted, did you mean `calls`?",
+    ),
+    "a rate over two days": (
+        when("{rate: {of: calls, per: 2d, above: 1}}"),
+        "7: nothing is counted for longer than a day",
+    ),
     "a rate without a bound": (when("{rate: {of: calls, per: 1m}}"), "7: a rate is `of` a count"),
     "a sanitize of nothing": (rule(effect="sanitize"), "3: effect `sanitize` needs `redactions`"),
     "redactions of a deny": (
@@ -169,7 +181,7 @@ BEYOND_SCHEMA = re.compile(
     "twice|second document|not YAML|empty$|stands on line|names the tool's|no pattern|no server|names no tool|RE2|"
     "no `agent|no value|is no path|no field of|only phase|a listed tool|nothing, |mixes|2\\^53|plain folder|no host|"
     "no domain|time zone|no instant|same time|one phase|asked one thing|optional|exists|anchors|tags|a key is|"
-    "nested deeper"
+    "nested deeper|longer than a day"
 )
 
 

@@ -302,3 +302,21 @@ def test_f2_an_archive_that_would_climb_out_is_neither_shown_nor_signed(
     for command in (["inspect", "b.tar.gz"], ["sign", "b.tar.gz", "--key", keys["release"], "--key-id", "release"]):
         ended = run("bundle", *command)
         assert (ended.code, "BUNDLE_CONTENT" in ended.err) == (1, True)
+
+
+def test_a_bundle_says_which_rates_its_rules_read(run: Run, source: Path) -> None:
+    (source / ".manifest").write_bytes(orjson.dumps(MANIFEST | {"roots": [""]}))
+    rule = 'package authz\n\nmany if input.facts.session.rates.%s["60"] > 20\n'
+    (source / "rates.rego").write_text(rule % "calls")
+    (source / "denied.rego").write_text(rule % "denied")
+    built(run, source)
+    manifest = orjson.loads(archive.read(Path("b.tar.gz").read_bytes())[".manifest"])
+    assert manifest["metadata"]["authz"]["requires_input"] == [
+        "facts.session.rates.calls.60",
+        "facts.session.rates.denied.60",
+    ]
+    (source / "rates.rego").write_text(rule % "spawns")
+    refused = run("bundle", "build", source, "c.tar.gz")
+    assert refused.code == 1
+    assert "BUNDLE_INPUT: the input holds no `facts.session.rates.spawns.60`" in refused.err
+    assert not Path("c.tar.gz").exists()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from authz.errors import BundleError, UnavailableError
+from authz.model import Rate
 from authz.native import Library
 from authz.policy import agent_contract
 from authz.policy.activation import Activation, Watch, fingerprint
@@ -261,3 +262,38 @@ def eventually(holds: Any) -> bool:
             return True
         waiting.wait(0.02)
     return False
+
+
+RATES = 'decision := {"effect": "deny"} if input.facts.session.rates.%s > 3\n'
+
+
+def reading(folder: Path, rate: str, requires: str = "[]") -> PolicySource:
+    (folder / "policy.rego").write_text(f"package authz\n\n{RATES % rate}")
+    (folder / ".manifest").write_text(
+        f'{{"roots": ["authz"], "metadata": {{"authz": {{"requires_input": {requires}}}}}}}'
+    )
+    return source(folder)
+
+
+def test_the_rates_that_rules_read_are_those_that_are_counted(activation: Activation, folder: Path) -> None:
+    assert not activation.rates
+    activation.activate(reading(folder, 'calls["60"]'))
+    assert [*activation.rates] == [Rate("calls", 60)]
+    activation.activate(reading(folder, "calls[input.args.span]", '["facts.session.rates.denied.5", "agent.id"]'))
+    assert [*activation.rates] == [Rate("denied", 5)]
+
+
+@pytest.mark.parametrize("rate", ['spawns["60"]', "spawns[_]", 'calls["60s"]', 'calls["90000"]', 'calls["60"].of'])
+def test_a_policy_that_reads_what_nobody_counts_is_refused_and_named(
+    activation: Activation, folder: Path, rate: str
+) -> None:
+    first = activation.activate(source(folder))
+    with pytest.raises(BundleError, match=r"the input holds no `facts\.session\.rates\.\w+") as refused:
+        activation.activate(reading(folder, rate))
+    assert refused.value.code == "BUNDLE_INPUT"
+    assert activation.active() is first
+
+
+def test_so_is_one_whose_manifest_asks_for_it(activation: Activation, folder: Path) -> None:
+    with pytest.raises(BundleError, match=r"facts\.session\.rates\.spawns\.60"):
+        activation.activate(reading(folder, 'calls["60"]', '["facts.session.rates.spawns.60"]'))

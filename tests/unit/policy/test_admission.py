@@ -507,7 +507,7 @@ def test_a_key_that_cannot_be_read_is_a_configuration_error(tmp_path: Path) -> N
 
 def test_a_bundle_may_ask_for_what_the_schema_has() -> None:
     agent = input_fields("agent")
-    assert {"agent", "agent.id", "facts.budgets", "args", "result"} <= agent
+    assert all(path in agent for path in ("agent", "agent.id", "facts.budgets", "args", "result"))
     assert "agent.password" not in agent
     assert "attributes" in input_fields("envoy")
 
@@ -517,6 +517,15 @@ def test_what_a_bundle_asks_for_is_held_against_the_contract(service: Service) -
     assert service.activate() == "BUNDLE_INPUT"
     service.serve(of=FIRST.bent(declared={"min_engine": "9.0.0"}))
     assert service.activate() == "BUNDLE_ENGINE"
+
+
+def test_of_rates_a_bundle_may_ask_for_those_that_are_counted() -> None:
+    agent = input_fields("agent")
+    assert "facts.session.rates.calls.60" in agent
+    assert "facts.session.rates.agent_calls_of_tool.86400" in agent
+    for unknown in ("spawns.60", "calls.0", "calls.060", "calls.86401", "calls.1m", "calls.60.of", "calls.-1"):
+        assert f"facts.session.rates.{unknown}" not in agent
+    assert "facts.session.rates.calls.60" not in input_fields("envoy")
 
 
 def test_f1_a_rollouts_candidate_is_verified_like_any_other_and_moves_no_counter(service: Service) -> None:

@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from authz.errors import BundleError, PolicyError
-from authz.model import Charge, Check, Kind, Principal
+from authz.model import Charge, Check, Kind, Principal, Rate
 from authz.native import Library
 from authz.pdp import Exchange
 from authz.policy import agent_contract, archive
@@ -394,3 +394,12 @@ def test_a_name_of_a_revision_keeps_it_alive(stand: Stand) -> None:
     assert named.interpret(named.decision.evaluate(b"{}", 1.0)).reason == "candidate"
     with pytest.raises(PolicyError):
         named.interpret(None)
+
+
+def test_what_a_candidate_asks_is_counted_before_it_answers() -> None:
+    rated = HEADER + b'decision := {"effect": "allow"} if input.facts.session.rates.calls["%s"] > 0\n'
+    stand = Stand(rated % b"60")
+    assert [*stand.policies.rates] == [Rate("calls", 60)]
+    opened = stand.activation.open(source(rated % b"5"))
+    stand.policies.enact(Enacted(directive=DIRECTIVE, baseline=None, candidate=opened))
+    assert [*stand.policies.rates] == [Rate("calls", 5), Rate("calls", 60)]
