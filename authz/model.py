@@ -395,6 +395,10 @@ class Decision:
     result_json: bytes = b""
     tenant_result_json: bytes = b""
     """What the tenant's own policy answered, where it was asked."""
+    platform_verdict: Verdict | None = None
+    """What the platform's policy alone said, where a tenant's was asked beside it."""
+    tenant_verdict: Verdict | None = None
+    """What the tenant's own policy alone said."""
     hidden: tuple[str, ...] = ()
     amends: str = ""
     kills_stale: bool = False

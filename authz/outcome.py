@@ -59,6 +59,8 @@ class Course:
     input_json: bytes = b""
     result_json: bytes = b""
     tenant_result_json: bytes = b""
+    platform_verdict: Verdict | None = None
+    tenant_verdict: Verdict | None = None
     kills_sequence: int = 0
     kills_stale: bool = False
     revocable: bool = False
@@ -249,6 +251,8 @@ def _decision(
         input_json=course.input_json,
         result_json=course.result_json,
         tenant_result_json=course.tenant_result_json,
+        platform_verdict=course.platform_verdict,
+        tenant_verdict=course.tenant_verdict,
         timestamp_ns=course.check.received_ns,
         trace_id=trace.trace_id,
         span_id=random_hex()[:16],

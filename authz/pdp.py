@@ -374,6 +374,7 @@ class PolicyDecisionPoint:
         if query is None:
             return platform
         self._require_time(course)
+        course.platform_verdict = platform
         course.input_json = course.input_json or self._input(course, tenant, facts)
         try:
             result = yield from query.ask(course.input_json, self._evaluation_s)
@@ -384,7 +385,8 @@ class PolicyDecisionPoint:
             if result is None:
                 return platform
             return strictest(platform, replace(tenants.read(tenant, result), risk=Risk.READ))
-        both = strictest(platform, tenants.read(tenant, result))
+        course.tenant_verdict = tenants.read(tenant, result)
+        both = strictest(platform, course.tenant_verdict)
         if tenants.rewrites(platform, both):
             yield from self._require_covered(course, platform, both, facts)
         return both

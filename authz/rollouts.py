@@ -11,9 +11,12 @@ Trusts its membership, and its state folder's owner.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import logging
 import threading
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 import orjson
@@ -22,17 +25,19 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from authz._gen.authz.control.v1 import sidecars_pb2 as pb
 from authz.clock import random_hex
 from authz.errors import BundleError, ProgramError, UnavailableError
+from authz.model import PLATFORM
 from authz.policy import directive, durable, findings
 from authz.policy.cohorts import CohortPolicies, Enacted
 from authz.policy.comparison import Comparison
 from authz.policy.directive import Mode, Statement
 from authz.policy.revisions import Revisions
+from authz.policy.tenants import of_platform, of_tenant
 from authz.policy.trust import Candidate
 from authz.telemetry import names
 from authz.telemetry.metrics import Reading
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from authz.clock import Clock
@@ -50,10 +55,29 @@ AGAIN_NS: Final = 4 * 10**9
 FOLDER: Final = "rollouts"
 MAX_TOLD: Final = 4
 """Windows that one report holds."""
+NOT_ITS_OWN: Final = "BUNDLE_TENANT"
+"""Said of a rollout for a tenant that is judged by the platform's policy alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """One policy of the sidecar, what answers in its place, and what was compared with it."""
+
+    activation: Activation
+    policies: CohortPolicies
+    comparison: Comparison
+    open: dict[str, Opened] = field(default_factory=dict)
+    """Warm revisions, by digest."""
 
 
 class Rollouts:
-    """The rollouts of one sidecar. `begin` before anything answers; `start`, then `stop`; both once."""
+    """The rollouts of one sidecar. `begin` before anything answers; `start`, then `stop`; both once.
+
+    Args:
+        activation: of the policy that judges every call.
+        tenants: of tenants' own policies beside it. Where there are any, a tenant's rollouts are of its own policy
+            alone and the platform's of the platform's; else all rollouts are of the one policy.
+    """
 
     def __init__(
         self,
@@ -62,27 +86,33 @@ class Rollouts:
         activation: Activation,
         clock: Clock,
         *,
+        tenants: Mapping[str, Activation] = MappingProxyType({}),
         is_crowded: Callable[[], bool] = lambda: False,
     ) -> None:
         policy = config.policy
         self._folder: Final[Path] = membership.folder.path.parent / FOLDER
         self._membership = membership
-        self._activation = activation
-        self.policies: Final = CohortPolicies(activation)
         self._revisions = revisions(config, self._folder / "archives", PulledBlobs(membership, policy.bundle_bytes))
         self._wanted = threading.Event()
-        self.comparison: Final = Comparison(
-            self.policies,
-            clock,
+        compares = functools.partial(
+            Comparison,
+            clock=clock,
             evaluation_s=policy.evaluation_s,
             share=policy.compare,
             tripped=self._wanted.set,
             is_crowded=is_crowded,
         )
+
+        def part(activation: Activation) -> _Part:
+            policies = CohortPolicies(activation)
+            return _Part(activation, policies, compares(policies))
+
+        self._platform = part(activation)
+        self._tenants = {tenant: part(own) for tenant, own in tenants.items()}
+        self.policies: Final = self._platform.policies
         self._run_id = random_hex()[:16]
         self._keys: dict[str, dict[str, Ed25519PublicKey]] = {}
-        self._open: dict[str, Opened] = {}
-        self._refused: dict[tuple[str, int], str] = {}
+        self._refused: dict[tuple[str, str, int], str] = {}
         self._told: dict[str, Directive] = {}
         self._said: dict[str, tuple[pb.RolloutReport, int]] = {}
         self._monotonic_ns = clock.monotonic_ns
@@ -101,7 +131,8 @@ class Rollouts:
 
     def start(self) -> None:
         """Begin to ask and to compare."""
-        self.comparison.start()
+        for comparison in self.comparisons:
+            comparison.start()
         self._thread.start()
 
     def stop(self) -> None:
@@ -109,17 +140,49 @@ class Rollouts:
         self._stop.set()
         self._wanted.set()
         self._thread.join()
-        self.comparison.stop()
+        for comparison in self.comparisons:
+            comparison.stop()
+
+    @property
+    def comparisons(self) -> list[Comparison]:
+        """The platform's, then the tenants'."""
+        return [part.comparison for part in self._parts()]
+
+    @property
+    def tenants(self) -> dict[str, CohortPolicies]:
+        """Tenants' own policies, by tenant."""
+        return {tenant: part.policies for tenant, part in self._tenants.items()}
+
+    def _parts(self) -> list[_Part]:
+        return [self._platform, *self._tenants.values()]
+
+    def _part(self, scope: str) -> _Part | None:
+        """Whose rollouts a scope's are; None for a tenant that has no policy of its own here."""
+        return self._tenants.get(scope) if self._tenants and scope != PLATFORM else self._platform
+
+    def _enacted(self, scope: str) -> Enacted | None:
+        part = self._part(scope)
+        return part.policies.enacted.get(scope) if part else None
 
     def observe(self, decision: Decision) -> None:
-        """Count a decision; never waits."""
-        self.comparison.observe(decision)
+        """Count a decision for each policy that had a part in it; never waits."""
+        if not self._tenants:
+            self._platform.comparison.observe(decision)
+            return
+        self._platform.comparison.observe(of_platform(decision))
+        own = of_tenant(decision)
+        part = self._tenants.get(own.principal.tenant) if own and own.principal else None
+        if own is not None and part is not None:
+            part.comparison.observe(own)
 
     def readings(self) -> list[Reading]:
         """For the metrics."""
-        compared = self.comparison
-        counts = {"agree": compared.agreed, "disagree": compared.disagreed, "shed": compared.shed}
-        tripped = sum(bool(enacted.tripped) for enacted in self.policies.enacted.values())
+        counts = {
+            "agree": sum(each.agreed for each in self.comparisons),
+            "disagree": sum(each.disagreed for each in self.comparisons),
+            "shed": sum(each.shed for each in self.comparisons),
+        }
+        tripped = sum(bool(enacted.tripped) for part in self._parts() for enacted in part.policies.enacted.values())
         return [
             *(Reading(names.ROLLOUT_COMPARED, count, (outcome,)) for outcome, count in counts.items()),
             Reading(names.ROLLOUT_TRIPPED, tripped),
@@ -171,9 +234,9 @@ class Rollouts:
     def take(self, told: Directive) -> None:
         """A newer directive; and one that could not take effect yet, again."""
         before = self._told.get(told.scope)
-        now = self.policies.enacted.get(told.scope)
+        now = self._enacted(told.scope)
         is_whole = now is not None and now.directive == told and (now.candidate is not None or not _needs(told))
-        if before == told and (is_whole or (told.candidate, told.version) in self._refused):
+        if before == told and (is_whole or (told.scope, told.candidate, told.version) in self._refused):
             return
         if not (before == told or directive.follows(told, before)):
             return
@@ -185,42 +248,50 @@ class Rollouts:
         if told.scope not in self._told or self._told[told.scope] != told:
             log.info("rollout %s of `%s`: %s, version %d", told.rollout, told.scope, told.wave, told.version)
         self._told[told.scope] = told
-        baseline = self._opened(told, told.baseline) if told.baseline else None
+        part = self._part(told.scope)
+        if part is None:  # else a tenant's candidate would answer in the place of the platform's policy
+            self._refused[told.scope, told.candidate, told.version] = NOT_ITS_OWN
+            log.error("rollout %s: tenant `%s` has no policy of its own here", told.rollout, told.scope)
+            return
+        baseline = self._opened(part, told, told.baseline) if told.baseline else None
         if told.baseline and baseline is None:
             return
-        candidate = self._opened(told, told.candidate, against=baseline) if _needs(told) else None
+        candidate = self._opened(part, told, told.candidate, against=baseline) if _needs(told) else None
         enacted = Enacted(directive=told, baseline=baseline, candidate=candidate, tripped=tripped)
         if told.mode is Mode.ENFORCED and candidate is None and not tripped:
             return
-        self.policies.enact(enacted)
-        self._open = {digest: opened for digest, opened in self._open.items() if digest in self._named()}
+        part.policies.enact(enacted)
+        for digest in part.open.keys() - self._named():
+            del part.open[digest]
         self._store(told, tripped)
 
     def _named(self) -> set[str]:
         """Every digest that some directive names: the one before stays warm as long."""
         return {digest for told in self._told.values() for digest in (told.baseline, told.candidate)}
 
-    def _opened(self, told: Directive, digest: str, against: Opened | None = None) -> Opened | None:
+    def _opened(self, part: _Part, told: Directive, digest: str, against: Opened | None = None) -> Opened | None:
         """A warm revision; None where it cannot be opened, with why it was refused."""
-        if digest in self._open:
-            return self._open[digest]
+        if digest in part.open:
+            return part.open[digest]
         source = self._revisions.source(told.scope, digest)
         if source is None:
             log.warning("sha256:%s is not to be had yet", digest[:12])
             return None
         try:
-            opened = self._activation.open(source, must_deny=against.golden if against else self._activation.golden)
+            opened = part.activation.open(source, must_deny=against.golden if against else part.activation.golden)
         except BundleError as error:
-            self._refused[digest, told.version] = error.code
+            self._refused[told.scope, digest, told.version] = error.code
             log.error("sha256:%s is refused: %s", digest[:12], error)  # noqa: TRY400
             return None
-        self._open[digest] = opened
+        part.open[digest] = opened
         return opened
 
     def _report(self, told: Directive) -> pb.RolloutReport:
-        enacted = self.policies.enacted.get(told.scope)
+        part, enacted = self._part(told.scope), self._enacted(told.scope)
         current = enacted if enacted is not None and enacted.directive == told else None
-        refused = self._refused.get((told.candidate, told.version)) or self._refused.get((told.baseline, told.version))
+        digests = (told.candidate, told.baseline)
+        codes = (self._refused.get((told.scope, digest, told.version)) for digest in digests)
+        refused = next(filter(None, codes), None)
         is_golden = refused == "BUNDLE_GOLDEN"
         return pb.RolloutReport(
             tenant=told.scope,
@@ -234,12 +305,12 @@ class Rollouts:
                 pb.RolloutFindings(
                     stage_since_ns=since_ns, run=self._run_id, window=number, counted=findings.encode(found)
                 )
-                for since_ns, number, found in self.comparison.findings(told.scope)[-MAX_TOLD:]
+                for since_ns, number, found in (part.comparison.findings(told.scope)[-MAX_TOLD:] if part else ())
             ],
         )
 
     def _keep_trips(self) -> None:
-        for enacted in self.policies.enacted.values():
+        for enacted in (each for part in self._parts() for each in part.policies.enacted.values()):
             if enacted.tripped:
                 self._store(enacted.directive, enacted.tripped)
 

@@ -87,7 +87,7 @@ if TYPE_CHECKING:
     from authz.model import Check, Decision, JsonObject, Principal, ToolCall
     from authz.native import Log, Server
     from authz.pdp import Exchange
-    from authz.policy.activation import Interpret
+    from authz.policy.activation import ActivePolicy, Interpret
     from authz.policy.engine import Engine
     from authz.policy.fetching import Fetcher
 
@@ -299,7 +299,14 @@ class Sidecar:
         """In rollouts; a service that is pinned takes part in none."""
         if self.membership is None or self._config.policy.pin:
             return None
-        rollouts = Rollouts(self._config, self.membership, self.activation, self._clock, is_crowded=self._is_crowded)
+        rollouts = Rollouts(
+            self._config,
+            self.membership,
+            self.activation,
+            self._clock,
+            tenants=self._tenants.activations if self._tenants is not None else {},
+            is_crowded=self._is_crowded,
+        )
         rollouts.begin()
         self.metrics.add_source(rollouts.readings)
         return rollouts
@@ -345,9 +352,15 @@ class Sidecar:
             credential=self._credentials.of,
             sessions=Sessions(self._clock),
             observe=self._observe,
-            tenant_policy=TenantPolicies(self._tenants.activations).of if self._tenants is not None else None,
+            tenant_policy=self._tenant_policy(),
             is_policy_current=self._is_policy_current(),
         )
+
+    def _tenant_policy(self) -> Callable[[Principal], ActivePolicy | None] | None:
+        if self._tenants is None:
+            return None
+        own = self._tenants.activations if self._rollouts is None else self._rollouts.tenants
+        return TenantPolicies(own).of
 
     def _is_policy_current(self) -> Callable[[Principal], bool]:
         follows, tenants, activation, clock = self._fetcher, self._tenants, self.activation, self._clock

@@ -24,7 +24,7 @@ from authz.model import Effect, Kind, Mode, Phase
 from authz.policy.cohort import Cohort
 from authz.policy.cohorts import BOTH
 from authz.policy.tally import ERROR, Tally
-from authz.reasons import POLICY_ERROR, POLICY_TIMEOUT, POLICY_TYPE, POLICY_UNDEFINED
+from authz.reasons import POLICY_ERROR, POLICY_TENANT_FAILED, POLICY_TIMEOUT, POLICY_TYPE, POLICY_UNDEFINED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -48,7 +48,9 @@ WIRE_NS: Final = 2 * 10**9
 """The trip wire looks so far back."""
 WIRE_ERRORS: Final = 5
 WIRE_SHARE: Final = 0.1
-FAILURES: Final = frozenset(reason.code for reason in (POLICY_ERROR, POLICY_TIMEOUT, POLICY_TYPE, POLICY_UNDEFINED))
+FAILURES: Final = frozenset(
+    reason.code for reason in (POLICY_ERROR, POLICY_TIMEOUT, POLICY_TYPE, POLICY_UNDEFINED, POLICY_TENANT_FAILED)
+)
 """Reasons of a denial that is the policy's failure to judge."""
 
 

@@ -12,6 +12,7 @@ are read once for each call.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from authz.errors import PolicyError, UnavailableError
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from authz.errors import DenialError
-    from authz.model import Principal, Verdict
+    from authz.model import Decision, Principal, Verdict
     from authz.policy.activation import ActivePolicy, Policies
 
 _RISKS: Final = tuple(Risk)
@@ -48,6 +49,20 @@ class TenantPolicies:
             return policies.active(principal)
         except UnavailableError as error:
             raise UnavailableError(POLICY_TENANT_UNAVAILABLE) from error
+
+
+def of_platform(decision: Decision) -> Decision:
+    """A decision as the platform's policy alone had a part in it, for what compares revisions of it."""
+    alone = decision.platform_verdict
+    return decision if alone is None else replace(decision, verdict=alone)
+
+
+def of_tenant(decision: Decision) -> Decision | None:
+    """A decision as the tenant's own policy alone had a part in it; None where it had none."""
+    own, said = decision.revision.tenant, decision.tenant_verdict
+    if own is None or (said is None and decision.reason != POLICY_TENANT_FAILED.code):
+        return None
+    return replace(decision, revision=own, verdict=said, result_json=decision.tenant_result_json)
 
 
 def read(policy: ActivePolicy, result: bytes | None) -> Verdict:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,15 +19,17 @@ from authz.policy.activation import Activation
 from authz.policy.blobs_sql import Blobs
 from authz.policy.cohort import Cohort
 from authz.policy.directive import Mode
+from authz.policy.engine import PolicySource
 from authz.policy.opa_native import NativeEngine
 from authz.policy.sources import archive_source
+from authz.policy.tenants import TenantPolicies
 from authz.rollouts import Rollouts
 from tests.control_planes import control_plane
 from tests.e2e.stack import eventually
 from tests.fakes import Bench, FakeClaim, FakeFront
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from authz.enrolment.membership import Membership
@@ -44,10 +47,18 @@ def packed(rego: bytes) -> bytes:
     return archive.write({"policy.rego": rego})
 
 
+def activated(source: PolicySource) -> Activation:
+    made = Activation(NativeEngine(Library.load()), "authz/decision", agent_contract.interpret)
+    made.activate(source)
+    return made
+
+
 class SidecarHere:
     """The parts of a sidecar that rollouts need, over real policies."""
 
-    def __init__(self, member: Membership, folder: Path, base: bytes = BASE) -> None:
+    def __init__(
+        self, member: Membership, folder: Path, base: bytes = BASE, own: Mapping[str, bytes] = MappingProxyType({})
+    ) -> None:
         folder.mkdir(exist_ok=True)
         self.candidates = folder / "candidates"
         self.candidates.mkdir(exist_ok=True)
@@ -57,13 +68,15 @@ class SidecarHere:
             policy=Policy(paths=(configured,), candidates=self.candidates),
             control=Control(url="http://127.0.0.1:1", state=folder),
         )
-        self.activation = Activation(NativeEngine(Library.load()), "authz/decision", agent_contract.interpret)
-        self.activation.activate(archive_source(configured, "agent"))
-        self.rollouts = Rollouts(config, member, self.activation, SystemClock())
+        self.activation = activated(archive_source(configured, "agent"))
+        tenants = {tenant: activated(PolicySource(archive=packed(rego))) for tenant, rego in own.items()}
+        self.rollouts = Rollouts(config, member, self.activation, SystemClock(), tenants=tenants)
         self.rollouts.begin()
-        self.rollouts.comparison.start()
+        for comparison in self.rollouts.comparisons:
+            comparison.start()
         self.front = FakeFront()
         self.bench = Bench(front=self.front, policies=self.rollouts.policies)  # type: ignore[arg-type]  # the same port
+        self.bench.tenant_policy = TenantPolicies(self.rollouts.tenants).of if own else None
         self.pdp = self.bench.pdp()
 
     def place(self, rego: bytes) -> str:
@@ -73,8 +86,8 @@ class SidecarHere:
         (self.candidates / f"{digest[:8]}.tar.gz").write_bytes(content)
         return digest
 
-    def ask(self, agent: str = "agent-1") -> str:
-        self.front.who = Principal(issuer="https://issuer", tenant="acme", agent=agent, subject=agent)
+    def ask(self, agent: str = "agent-1", tenant: str = "acme") -> str:
+        self.front.who = Principal(issuer="https://issuer", tenant=tenant, agent=agent, subject=agent)
         self.pdp.decide(Check(), FakeClaim(), lambda *_: b"")
         self.rollouts.observe(self.bench.observed[-1])
         return self.bench.observed[-1].reason
@@ -83,7 +96,8 @@ class SidecarHere:
         return {self.ask(f"agent-{number}") for number in range(30)}
 
     def stop(self) -> None:
-        self.rollouts.comparison.stop()
+        for comparison in self.rollouts.comparisons:
+            comparison.stop()
 
 
 @pytest.fixture(scope="module")
