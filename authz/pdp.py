@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from authz.model import AgentFacts, Check, Decision, JsonObject, JsonValue, LocalAnswer, Principal, Rate, ToolCall
     from authz.policy.activation import ActivePolicy, Policies
     from authz.policy.engine import Steps
+    from authz.policy.tenants import TenantPolicies
     from authz.reasons import Reason
     from authz.revocation.kills import Kills
 
@@ -117,9 +118,8 @@ class Ports:
     """The tool's own credential. Raises UnavailableError, UPSTREAM_CREDENTIAL, where it is not at hand."""
     observe: Callable[[Check, Decision], None]
     """Told of every decision, after its record: spans and metrics. Must only enqueue."""
-    tenant_policy: Callable[[Principal], ActivePolicy | None] | None = None
-    """The own policy of the caller's tenant, beside the platform's; None where no tenant has any. Raises
-    UnavailableError, POLICY_TENANT_UNAVAILABLE."""
+    tenant_policies: TenantPolicies | None = None
+    """Tenants' own policies, beside the platform's; None where no tenant has any."""
     is_policy_current: Callable[[Principal], bool] = lambda _: True
     """Whether the caller's policies are known to be the newest, or are young enough; what destroys needs one of the
     two."""
@@ -343,16 +343,16 @@ class PolicyDecisionPoint:
 
     def _asked(self, principal: Principal) -> tuple[Rate, ...]:
         asked = self._ports.policies.rates
-        own = self._ports.tenant_policy(principal) if self._ports.tenant_policy is not None else None
-        return tuple(sorted({*asked, *own.rates})) if own is not None and own.rates else asked
+        own = self._ports.tenant_policies.rates(principal) if self._ports.tenant_policies is not None else ()
+        return tuple(sorted({*asked, *own})) if own else asked
 
     def _ask(self, course: Course, facts: Facts) -> Steps[Verdict]:
         policy = course.policy = self._ports.policies.active(course.principal)
         call = course.call
         shakes = call is not None and call.kind in (Kind.HANDSHAKE, Kind.RESPONSE)
         # Both pointers are taken here, once: whatever is activated meanwhile answers later calls.
-        if self._ports.tenant_policy is not None and course.principal is not None:
-            course.tenant_policy = self._ports.tenant_policy(course.principal)
+        if self._ports.tenant_policies is not None and course.principal is not None:
+            course.tenant_policy = self._ports.tenant_policies.of(course.principal)
         verdict, query = HANDSHAKE, policy.handshake if shakes else policy.decision
         if query is not None:
             self._require_time(course)

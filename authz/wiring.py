@@ -87,7 +87,7 @@ if TYPE_CHECKING:
     from authz.model import Check, Decision, JsonObject, Principal, ToolCall
     from authz.native import Log, Server
     from authz.pdp import Exchange
-    from authz.policy.activation import ActivePolicy, Interpret
+    from authz.policy.activation import Interpret
     from authz.policy.engine import Engine
     from authz.policy.fetching import Fetcher
 
@@ -352,15 +352,14 @@ class Sidecar:
             credential=self._credentials.of,
             sessions=Sessions(self._clock),
             observe=self._observe,
-            tenant_policy=self._tenant_policy(),
+            tenant_policies=self._tenant_policies(),
             is_policy_current=self._is_policy_current(),
         )
 
-    def _tenant_policy(self) -> Callable[[Principal], ActivePolicy | None] | None:
+    def _tenant_policies(self) -> TenantPolicies | None:
         if self._tenants is None:
             return None
-        own = self._tenants.activations if self._rollouts is None else self._rollouts.tenants
-        return TenantPolicies(own).of
+        return TenantPolicies(self._tenants.activations if self._rollouts is None else self._rollouts.tenants)
 
     def _is_policy_current(self) -> Callable[[Principal], bool]:
         follows, tenants, activation, clock = self._fetcher, self._tenants, self.activation, self._clock

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from authz.errors import DenialError
     from authz.model import AgentFacts, Charge, Check, Decision, JsonObject, LocalAnswer, Rate, Risk
     from authz.policy.engine import Steps
+    from authz.policy.tenants import TenantPolicies
 
 Json = dict[str, Any]
 
@@ -255,7 +256,7 @@ class Bench:
 
     credential: Callable[[Check, Route, Principal | None], object] = lambda *_: None
     is_policy_current: Callable[[Principal], bool] = lambda _: True
-    tenant_policy: Callable[[Principal], ActivePolicy | None] | None = None
+    tenant_policies: TenantPolicies | None = None
 
     def pdp(self, config: Config | None = None) -> PolicyDecisionPoint:
         numbers = itertools.count(1)
@@ -273,6 +274,6 @@ class Bench:
             sessions=self.sessions,
             observe=lambda _, decision: self.observed.append(decision),
             is_policy_current=self.is_policy_current,
-            tenant_policy=self.tenant_policy,
+            tenant_policies=self.tenant_policies,
         )
         return PolicyDecisionPoint(config or configuration(), ports)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from authz.errors import DenialError
-    from authz.model import Decision, Principal, Verdict
+    from authz.model import Decision, Principal, Rate, Verdict
     from authz.policy.activation import ActivePolicy, Policies
 
 _RISKS: Final = tuple(Risk)
@@ -49,6 +49,11 @@ class TenantPolicies:
             return policies.active(principal)
         except UnavailableError as error:
             raise UnavailableError(POLICY_TENANT_UNAVAILABLE) from error
+
+    def rates(self, principal: Principal) -> tuple[Rate, ...]:
+        """What the policy of the caller's tenant asks how often it happened."""
+        policies = self._policies.get(principal.tenant)
+        return policies.rates if policies is not None else ()
 
 
 def of_platform(decision: Decision) -> Decision:

@@ -76,7 +76,7 @@ class SidecarHere:
             comparison.start()
         self.front = FakeFront()
         self.bench = Bench(front=self.front, policies=self.rollouts.policies)  # type: ignore[arg-type]  # the same port
-        self.bench.tenant_policy = TenantPolicies(self.rollouts.tenants).of if own else None
+        self.bench.tenant_policies = TenantPolicies(self.rollouts.tenants) if own else None
         self.pdp = self.bench.pdp()
 
     def place(self, rego: bytes) -> str:

@@ -89,6 +89,6 @@ def test_later_phases_read_the_counts_and_add_nothing() -> None:
 def test_what_a_tenants_own_policy_asks_is_counted_too() -> None:
     made = bench(asked=(Rate("calls", 60),))
     own = FakePolicies(query=FakeQuery(ALLOW), rates=(Rate("denied", 3600),))
-    made.tenant_policy = TenantPolicies({PRINCIPAL.tenant: own}).of
+    made.tenant_policies = TenantPolicies({PRINCIPAL.tenant: own})
     assert told(made) == {"rates": {"calls": {"60": 1}, "denied": {"3600": 0}}}
     assert own.query.asked[-1]["facts"]["session"] == {"rates": {"calls": {"60": 1}, "denied": {"3600": 0}}}

@@ -37,7 +37,7 @@ class Layered:
         self.bench = Bench()
         self.bench.policies.query = FakeQuery(platform or ALLOW)
         self.tenant = FakePolicies(query=FakeQuery(tenant or ALLOW), revision=OWN, **settings)
-        self.bench.tenant_policy = TenantPolicies({"acme": self.tenant}).of
+        self.bench.tenant_policies = TenantPolicies({"acme": self.tenant})
         self.pdp = self.bench.pdp()
 
     def ask(self, check: Check = BEHIND_EXT_PROC) -> Decision:
@@ -222,7 +222,7 @@ def test_a_result_keeps_the_policies_that_judged_its_call() -> None:
     layered.tenant.revision, layered.tenant.is_active = Revision(revision="t2"), False
     assert answered.exchange is not None
     decision = layered.pdp.judge_result(answered.exchange, "secret", lambda _: b"").decision
-    assert decision.revision.tenant == OWN
+    assert (decision.revision.tenant, decision.reason, decision.forwards) == (OWN, "platform", True)
 
 
 def test_redactions_of_a_result_add_up() -> None:
