@@ -478,6 +478,9 @@ class Config(Group):
     """Bounds."""
     control: Control = Control()
     """The control plane."""
+    drift: Literal["not_ready", "degraded"] = "not_ready"
+    """What a sidecar is whose files have come to say something else than it runs by: looked at each minute. `degraded`
+    serves on and says so, for files that change before the sidecars are restarted one by one."""
 
     def verify(self) -> None:
         """Refuse to serve without the material that decisions rest on.

@@ -71,6 +71,9 @@ _REWRITE = "Correct the request and retry."
 # The service itself
 SYS_INTERNAL = _error("SYS_INTERNAL", "the decision service failed", _RETRY)
 SYS_DEADLINE = _error("SYS_DEADLINE", "no decision was reached within the deadline", _RETRY)
+CONFIG_DRIFT = _error(
+    "CONFIG_DRIFT", "the configuration files no longer say what the service runs by", "Operators: restart it.", 503
+)
 SYS_CALLER = _reason(
     "SYS_CALLER", 403, REFUSED, Status.UNAUTHENTICATED, "the message is not a check from a known proxy", _OPERATOR
 )

@@ -40,6 +40,7 @@ from authz.edge.plugin_input import plugin_input
 from authz.edge.reflection import descriptors
 from authz.edge.streams import GrpcioStreams, NativeStreams, OpenStreams
 from authz.edge.upstream import UpstreamCredentials
+from authz.effective import Effective
 from authz.enrolment.folder import IdentityFolder
 from authz.enrolment.identity import Addresses
 from authz.enrolment.membership import join
@@ -65,7 +66,7 @@ from authz.policy.opa_native import NativeEngine
 from authz.policy.sources import archive_source, existing, library_beside, read_archive
 from authz.policy.tenants import TenantPolicies
 from authz.protocol import canonical
-from authz.reasons import CATALOGUE, SANITIZE_NOT_APPLIED
+from authz.reasons import CATALOGUE, CONFIG_DRIFT, SANITIZE_NOT_APPLIED
 from authz.revocation.kills import NoKills
 from authz.rollouts import FOLDER as ROLLOUTS
 from authz.rollouts import Rollouts, revisions
@@ -109,8 +110,13 @@ GARBAGE_PERCENT: Final = 400
 class Sidecar:
     """A policy decision point with everything around it. `start`, then `stop`; both once."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, again: Callable[[], Config] | None = None, clock: Clock | None = None) -> None:
         """Compose; nothing listens yet.
+
+        Args:
+            config: what it runs by.
+            again: the same, resolved anew from the same flags and files.
+            clock: the system's, where it is None.
 
         Raises:
             ConfigError: a setting that cannot be used, or material that is missing.
@@ -121,7 +127,8 @@ class Sidecar:
         for warning in config.warnings():
             log.warning(warning)
         self._config = config
-        self._clock = SystemClock()
+        self._clock = clock or SystemClock()
+        self._effective = Effective(config, again, self._clock)
         self._library = Library.load()
         self._library.configure(gc_percent=GARBAGE_PERCENT, program_threads=1)
         self._draining = False
@@ -202,6 +209,8 @@ class Sidecar:
             waiting["kills"] = why
         if self._log is not None and self._log.stats().get("failed"):
             waiting["records"] = "cannot be written"
+        if self._effective.drift and self._config.drift == "not_ready":
+            waiting["configuration"] = CONFIG_DRIFT.code
         return waiting
 
     def degraded(self) -> dict[str, str]:
@@ -211,7 +220,13 @@ class Sidecar:
             found |= self._tenants.degraded()
         if self._following is not None and (code := self._following.degraded()):
             found["kills"] = code
+        if self._effective.drift:
+            found["configuration"] = CONFIG_DRIFT.code
         return found
+
+    def configuration(self) -> dict[str, object]:
+        """What it runs by, as a digest, and which settings its files no longer say."""
+        return {"digest": f"sha256:{self._effective.digest}", "drift": list(self._effective.drift)}
 
     def policy(self) -> dict[str, object]:
         """Which policy answers, where it comes from, and what was refused."""
@@ -415,8 +430,13 @@ class Sidecar:
         self.metrics.add_source(self._readings)
         if not self._config.listen.diagnostics:
             return None
-        told = (self.unready, self.degraded, self.policy)
-        return Diagnostics(self._config.listen.diagnostics, self.metrics.exposition, *told)
+        return Diagnostics(
+            self._config.listen.diagnostics,
+            self.metrics.exposition,
+            self.unready,
+            self.degraded,
+            {"policy": self.policy, "configuration": self.configuration},
+        )
 
     def _readings(self) -> list[Reading]:
         active = self.activation.revision
@@ -424,6 +444,8 @@ class Sidecar:
         engine = self._library.engine_stats()
         readings = [
             Reading(names.READY, 0 if self.unready() else 1),
+            Reading(names.CONFIG, 1, (self._effective.digest,)),
+            Reading(names.CONFIG_DRIFT, len(self._effective.drift)),
             Reading(names.POLICY, 1, (active.revision, active.bundle_id)),
             Reading(names.ACTIVATIONS, sum(each.activated for each in activations), ("activated",)),
             Reading(names.ACTIVATIONS, sum(each.refused for each in activations), ("refused",)),
@@ -443,6 +465,7 @@ class Sidecar:
         """Health follows readiness, and planned redactions that never came are put on record."""
         serving = not self.unready()
         while not self._stop.wait(TICK_S):
+            self._effective.look()
             ready = not self.unready()
             if ready != serving:
                 serving = ready

@@ -152,6 +152,7 @@ ATTACKS: Final = {
     "F16": ("all sidecars ask at once", "delays are jittered"),
     "F17": ("a swap under load", "each decision names exactly one revision"),
     "F18": ("redirects, plain HTTP", "refused"),
+    "F19": ("a key, a source or a log is re-pointed under a running service", "`CONFIG_DRIFT`; not ready"),
     "G1": ("undefined, or not a decision", "`POLICY_UNDEFINED`, `POLICY_TYPE`"),
     "G2": ("two rules that disagree on some inputs", "`POLICY_ERROR`"),
     "G3": ("a builtin that fails inside a deny rule", "`POLICY_ERROR`: strict builtin errors"),

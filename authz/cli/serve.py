@@ -102,11 +102,23 @@ def serve(
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Serve ext_authz and ext_proc until SIGTERM or SIGINT. A flag counts before its variable, that before the file."""
-    run(configuration(ctx.params), output)
+    flags = dict(ctx.params)
+
+    def again() -> Config:
+        return configuration(flags, warn=log.debug)
+
+    def compose(config: Config) -> Sidecar:
+        return _compose(config, again)
+
+    run(configuration(flags), output, compose)
 
 
-def configuration(flags: Mapping[str, Any]) -> Config:
+def configuration(flags: Mapping[str, Any], warn: Callable[[str, Path, str], None] = log.warning) -> Config:
     """What the flags, the configuration file and OPA's amount to.
+
+    Args:
+        flags: as they were given.
+        warn: told of what in OPA's file has no effect.
 
     Raises:
         ConfigError: see `authz.config.load`; a part of the issuer is missing; a mode that is not octal.
@@ -122,10 +134,10 @@ def configuration(flags: Mapping[str, Any]) -> Config:
         given["control.state"] = flags["state"] / "sidecar"
     if issuers := trusted(flags["issuer"], flags["audience"], flags["jwks"], flags["jwt_typ"]):
         given["issuers"] = issuers
-    return load(flags["config"], _opa_settings(flags["opa_config"]) | given)
+    return load(flags["config"], _opa_settings(flags["opa_config"], warn) | given)
 
 
-def _opa_settings(path: Path | None) -> dict[str, Any]:
+def _opa_settings(path: Path | None, warn: Callable[[str, Path, str], None]) -> dict[str, Any]:
     """What OPA's own configuration file asks for; flags stand above it."""
     if path is None:
         return {}
@@ -136,7 +148,7 @@ def _opa_settings(path: Path | None) -> dict[str, Any]:
     except (UnicodeDecodeError, ConfigError) as error:
         raise ConfigError(f"{path}: {error}") from error
     for warning in read.warnings:
-        log.warning("%s: %s", path, warning)
+        warn("%s: %s", path, warning)
     return dict(read.overrides)
 
 
@@ -167,10 +179,10 @@ def octal(text: str) -> int:
         raise ConfigError(f"`{text}` is not an octal mode", remedy="write it as 0660") from None
 
 
-def _compose(config: Config) -> Sidecar:
+def _compose(config: Config, again: Callable[[], Config] | None = None) -> Sidecar:
     from authz.wiring import Sidecar  # noqa: PLC0415 - help and a wrong flag need nothing of what serves
 
-    return Sidecar(config)
+    return Sidecar(config, again)
 
 
 def run(config: Config, output: Output, compose: Callable[[Config], Sidecar] = _compose) -> None:

@@ -54,7 +54,15 @@ def _asked(address: str) -> dict[str, Any]:
 def _print(told: dict[str, Any]) -> None:
     policy: dict[str, Any] = told["policy"]
     waiting = [f"{part}: {why}" for part, why in {**told["waiting_for"], **told["degraded"]}.items()]
-    pairs({"status": told["status"], "but": "; ".join(waiting)})
+    configuration: dict[str, Any] = told["configuration"]
+    pairs(
+        {
+            "status": told["status"],
+            "but": "; ".join(waiting),
+            "configuration": configuration["digest"],
+            "drift": ", ".join(configuration["drift"]),
+        }
+    )
     tenants = policy.pop("tenants", {})
     _print_policy(policy)
     for tenant, own in tenants.items():

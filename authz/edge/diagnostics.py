@@ -10,6 +10,7 @@ import logging
 import threading
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar, Final
 
 import orjson
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     Routes = Mapping[str, Callable[[str], tuple[HTTPStatus, str, bytes]]]
 
+NOTHING: Final[Mapping[str, Callable[[], Mapping[str, object]]]] = MappingProxyType({})
 log: Final = logging.getLogger(__name__)
 IDLE_S: Final = 10.0
 """A client that sends nothing for so long is cut off."""
@@ -32,7 +34,7 @@ class Diagnostics:
         exposition: (accept) -> (content type, text) of the metrics.
         unready: why the service is not ready, by part; empty means ready.
         degraded: what does not work although the service is ready, by part.
-        policy: which policy answers, where it comes from and what was refused; digests and codes.
+        told: what /status says besides, by part; digests, codes and names.
     """
 
     def __init__(
@@ -41,7 +43,7 @@ class Diagnostics:
         exposition: Callable[[str], tuple[str, bytes]],
         unready: Callable[[], Mapping[str, str]],
         degraded: Callable[[], Mapping[str, str]],
-        policy: Callable[[], Mapping[str, object]] = dict,
+        told: Mapping[str, Callable[[], Mapping[str, object]]] = NOTHING,
     ) -> None:
         host, _, port = address.rpartition(":")
 
@@ -51,7 +53,7 @@ class Diagnostics:
                 "/healthz": lambda _: (HTTPStatus.OK, "application/json", b'{"status": "alive"}'),
                 "/readyz": lambda _: _readiness(unready(), degraded()),
                 "/health": lambda _: _readiness(unready(), degraded()),
-                "/status": lambda _: _status(unready(), degraded(), policy()),
+                "/status": lambda _: _status(unready(), degraded(), told),
             }
 
         self._server = ThreadingHTTPServer((host.strip("[]") or "127.0.0.1", int(port)), Answers)
@@ -76,10 +78,16 @@ def _readiness(unready: Mapping[str, str], degraded: Mapping[str, str]) -> tuple
 
 
 def _status(
-    unready: Mapping[str, str], degraded: Mapping[str, str], policy: Mapping[str, object]
+    unready: Mapping[str, str],
+    degraded: Mapping[str, str],
+    told: Mapping[str, Callable[[], Mapping[str, object]]],
 ) -> tuple[HTTPStatus, str, bytes]:
     """For people and their tools, not for probes: it is OK to be told that one is not ready."""
-    return HTTPStatus.OK, "application/json", orjson.dumps(_words(unready, degraded) | {"policy": dict(policy)})
+    return (
+        HTTPStatus.OK,
+        "application/json",
+        orjson.dumps(_words(unready, degraded) | {part: dict(say()) for part, say in told.items()}),
+    )
 
 
 def _words(unready: Mapping[str, str], degraded: Mapping[str, str]) -> dict[str, object]:

@@ -133,6 +133,10 @@ SPANS_DROPPED: Final = Metric(
     "authz_spans_dropped", "counter", ("cause",), "Spans given up: the queue was full, or an exporter failed."
 )
 READY: Final = Metric("authz_ready", "gauge", (), "1 when checks are served.")
+CONFIG: Final = Metric("authz_config", "info", ("sha256",), "The configuration that this service runs by.")
+CONFIG_DRIFT: Final = Metric(
+    "authz_config_drift", "gauge", (), "Settings that the files have come to say otherwise; alarm above 0."
+)
 REVOCATION_MODE: Final = Metric(
     "authz_revocation_mode", "gauge", ("mode",), "1 for where kills come from; `none` means that no kill reaches us."
 )
