@@ -14,6 +14,7 @@ import logging
 import secrets
 import threading
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
 from authz import secret_file
@@ -55,6 +56,7 @@ from authz.model import PLATFORM
 from authz.policy.admission import pinned
 from authz.policy.archive import bounds
 from authz.policy.bundle_reports_sql import BundleReports
+from authz.policy.delta_process import make_aside
 from authz.policy.registry_sql import Registry
 from authz.policy.rollout_reports_sql import RolloutReports
 from authz.policy.rollout_sql import RolloutBook
@@ -237,7 +239,12 @@ class ControlPlane:
         """Every service of the API, by its name in `authz.control.v1`."""
         return {
             "Agents": self._tokens.agents,
-            "Bundles": BundlesService(self._registry, self._pins(), self._clock),
+            "Bundles": BundlesService(
+                self._registry,
+                self._pins(),
+                self._clock,
+                make_delta=partial(make_aside, most_bytes=self._config.bundles.bundle_bytes),
+            ),
             "Keys": self._tokens.keys,
             "Kills": self._kills_service(),
             "Operators": OperatorsService(self._operators, self._actions, self._clock, secrets.token_bytes),

@@ -5,6 +5,11 @@ with an ETag, 304 where the caller has it, and with `Prefer: wait=SECONDS` an an
 read is the dispatcher's to say, again each time something changed. A wait holds no thread, and there are so many
 waits at a time; past them a caller is answered at once, as if it had not asked to wait.
 
+Below `/deltas` the same is answered, but to who names the one archive that it has and takes deltas (`Prefer:
+modes=snapshot,delta`) with the delta that makes the newest of it, where there is one. OPA asks everywhere in these
+words and cannot verify a delta; one that is to verify refuses it, and asks the same again for ever. So a delta is for
+who was configured to ask for it.
+
 What lies beside an archive (further signatures, statements) is read from the same folder, named by the archive's
 digest, as sidecars read it anywhere. Must never read a bundle for a caller that the dispatcher has not let in.
 """
@@ -28,6 +33,7 @@ from authz.control.http_app import refused
 from authz.control.permissions import PACKAGE
 from authz.control.refusals import Code, RefusedError
 from authz.policy.origin_http import LONG_POLL
+from authz.policy.registry import Place
 from authz.policy.sources import KINDS
 from authz.reasons import REVISION_UNKNOWN
 
@@ -42,6 +48,7 @@ if TYPE_CHECKING:
     from authz.policy.registry_sql import Registry
     from authz.policy.sources import Beside
 
+DELTAS: Final = "/deltas"
 LONGEST_WAIT_S: Final = 300.0
 LOOK_S: Final = 0.5
 """How often those who wait look for a change: one question for all of them."""
@@ -49,6 +56,8 @@ WAITS: Final = 256
 _ARCHIVE: Final = "application/gzip"
 _BESIDE: Final = re.compile(rf"([0-9a-f]{{64}})\.({'|'.join(KINDS)})\.json")
 _WAIT: Final = re.compile(r"(?:^|[;,\s])wait=([0-9]{1,6})(?:$|[;,\s])")
+_MODES: Final = re.compile(r"(?:^|[;,\s])modes=(?:[a-z]+,)*delta(?:$|[;,\s])")
+_TAG: Final = re.compile(r'(?:W/)?"sha256:([0-9a-f]{64})"')
 _HEADERS: Final = {"cache-control": "private, no-cache", "x-content-type-options": "nosniff"}
 _NS: Final = 1_000_000_000
 
@@ -65,7 +74,8 @@ class BundleApp:
 
     def routes(self) -> list[Route]:
         """For the HTTP app: the platform's bundles, and a tenant's."""
-        return [Route(path, self._read, methods=["GET"]) for path in ("/bundles/{name}", "/bundles/{tenant}/{name}")]
+        paths = [f"{top}/{name}" for top in ("/bundles", DELTAS) for name in ("{name}", "{tenant}/{name}")]
+        return [Route(path, self._read, methods=["GET"]) for path in paths]
 
     async def _read(self, request: Request) -> Response:
         tenant, name = request.path_params.get("tenant", ""), request.path_params["name"]
@@ -85,7 +95,9 @@ class BundleApp:
         while True:
             newest = await run_in_threadpool(self._admitted, request, wanted)
             if not _has(request, newest.sha256):
-                return self._content(newest, LONG_POLL if wait_s else _ARCHIVE)
+                content_type = LONG_POLL if wait_s else _ARCHIVE
+                made = await run_in_threadpool(self._delta, wanted, newest, _base(request))
+                return self._content(newest, content_type) if made is None else _sent(newest, content_type, made)
             left_s = (until_ns - self._monotonic_ns()) / _NS
             before = await self._changed(request, before, left_s)
             if before < 0:
@@ -135,6 +147,13 @@ class BundleApp:
             iterate_in_threadpool(_pieces(self._registry.blobs.piece, newest.sha256)), headers=headers
         )
 
+    def _delta(self, wanted: pb.ReadBundleRequest, newest: pb.Revision, base: str) -> bytes | None:
+        """What makes the newest archive of the one that the caller has."""
+        revision = self._registry.newest(Place(tenant=wanted.tenant, name=wanted.name)) if base else None
+        if revision is None or revision.sha256 != newest.sha256:
+            return None
+        return self._registry.delta(revision, base)
+
     def _beside(self, request: Request, tenant: str, sha256: str, kind: Beside) -> Response:
         self._dispatcher.call(_asked(request, "ListBundles", pb.ListBundlesRequest(tenant=tenant)))
         content = self._registry.statement(tenant, sha256, kind)
@@ -158,6 +177,21 @@ def _pieces(read: Callable[[str, int], bytes], sha256: str) -> Iterator[bytes]:
     while piece := read(sha256, position):
         yield piece
         position += 1
+
+
+def _sent(newest: pb.Revision, content_type: str, delta: bytes) -> Response:
+    return Response(delta, headers=_HEADERS | {"etag": _tag(newest.sha256), "content-type": content_type})
+
+
+def _base(request: Request) -> str:
+    """The archive that the caller would take a delta of; empty where it would take none.
+
+    Who names several has but one of them, and does not say which.
+    """
+    tags, preferred = request.headers.getlist("if-none-match"), ",".join(request.headers.getlist("prefer"))
+    takes = request.url.path.startswith(f"{DELTAS}/") and _MODES.search(preferred)
+    base = _TAG.fullmatch(tags[0]) if takes and len(tags) == 1 else None
+    return base[1] if base else ""
 
 
 def _tag(sha256: str) -> str:

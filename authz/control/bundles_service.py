@@ -9,6 +9,7 @@ its caller. Whether it compiles and denies its golden set is each sidecar's to j
 from __future__ import annotations
 
 import re
+import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -17,7 +18,7 @@ from authz.control.refusals import Code, RefusedError, malformed
 from authz.errors import BundleError
 from authz.model import Status
 from authz.policy import trust
-from authz.policy.registry import HeldError, Kind, MovedError, Place, Push
+from authz.policy.registry import Delta, HeldError, Kind, MovedError, Place, Push
 from authz.policy.sources import what_lies_beside
 from authz.policy.trust import Candidate
 from authz.reasons import (
@@ -59,12 +60,22 @@ class BundlesService:
 
     Args:
         pins: keys and signers; None where none are configured, and then nothing can be pushed.
+        make_delta: what leads from one archive to the next, for who has the first; None where there is no such thing.
     """
 
-    def __init__(self, registry: Registry, pins: Trust | None, clock: Clock) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        pins: Trust | None,
+        clock: Clock,
+        *,
+        make_delta: Callable[[bytes, bytes], bytes | None],
+    ) -> None:
         self._registry = registry
         self._pins = pins
         self._clock = clock
+        self._make_delta = make_delta
+        self._making = threading.Lock()
 
     def push_bundle(self, request: pb.PushBundleRequest, caller: Caller) -> pb.Revision:
         """Verify, keep, and serve from now on."""
@@ -131,8 +142,18 @@ class BundlesService:
             beside=what_lies_beside(candidate),
             by=caller.id,
             reason=request.reason,
+            delta=self._delta(place, candidate),
         )
         return self._registry.push(push, seen)
+
+    def _delta(self, place: Place, candidate: Candidate) -> Delta | None:
+        """From what is served now. One at a time: large ones take memory."""
+        served = self._registry.newest(place)
+        if served is None or served.sha256 == candidate.sha256:
+            return None
+        with self._making:
+            made = self._make_delta(self._registry.blobs.read(served.sha256), candidate.archive)
+        return Delta(base=served.sha256, content=made) if made else None
 
 
 def _marked(

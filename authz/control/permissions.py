@@ -202,6 +202,8 @@ PATHS: Final[Mapping[str, str]] = {
     "/revoke": "authenticates its clients itself (RFC 7009 section 2.1)",
     "/bundles/{name}": "asks the dispatcher for ReadBundle or ListBundles first",
     "/bundles/{tenant}/{name}": "asks the dispatcher for ReadBundle or ListBundles first",
+    "/deltas/{name}": "asks the dispatcher for ReadBundle or ListBundles first",
+    "/deltas/{tenant}/{name}": "asks the dispatcher for ReadBundle or ListBundles first",
 }
 """The other paths of the HTTP listener, open to strangers, and why they may be. The app serves none but these."""
 

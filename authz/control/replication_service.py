@@ -161,12 +161,14 @@ class ReplicationService:
         if newest is None:
             raise RefusedError(Code.NOT_FOUND, REVISION_UNKNOWN)
         beside = self._bundles.registry.beside(newest)
+        has_another = request.known not in {"", newest.sha256}
         return pb.Newest(
             sha256=newest.sha256,
             size=newest.size,
             cosignatures=beside.get("sig", b""),
             rollback=beside.get("rollback", b""),
             timestamp=beside.get("timestamp", b""),
+            delta=(self._bundles.registry.delta(newest, request.known) if has_another else None) or b"",
         )
 
     def pull_piece(self, request: pb.PullPieceRequest, _caller: Caller) -> pb.Piece:

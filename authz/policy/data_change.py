@@ -1,7 +1,7 @@
 """What changed from one JSON document to the next: as OPA's patch operations, and as splices of its canonical text.
 
-Decides how little says it: members that came and went, elements between those that are equal at both ends, and values
-in the place of values. Whoever applies operations parses the document first; whoever applies splices need not, and
+Decides how little says it: members that came and went, elements between those that stay, and values in the place of
+values. Whoever applies operations parses the document first; whoever applies splices need not, and
 copies its text once. Both lead to the same document. Must never show one a change that the other does not see. Pure.
 
 Sources: OPA's manual, "Delta Bundle Patch Operations"; RFC 6901 for paths, which OPA reads as parts of a URL besides.
@@ -10,6 +10,8 @@ Sources: OPA's manual, "Delta Bundle Patch Operations"; RFC 6901 for paths, whic
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from difflib import SequenceMatcher
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from urllib.parse import quote
 
@@ -64,31 +66,29 @@ class Change:
                 self._operation("upsert", (*path, name), after[name])
                 new.append(key + canonical_text(after[name]))
             else:
-                start = self._gap(start, gone, new, is_first=is_first, is_last=False)
+                start = self._gap(start, gone, new, is_first=is_first, is_last=False) + (not is_first)
                 start = self.value((*path, name), before[name], after[name], start + len(key))
                 gone, new, is_first = [], [], False
         self._gap(start, gone, new, is_first=is_first, is_last=True)
 
     def _elements(self, path: DataPath, before: list[Any], after: list[Any], start: int) -> None:
-        """What is equal at both ends stays; the rest changes in its place, or gives way."""
+        """Each run between two that stay changes in its place, or gives way. OPA counts as the list is by then."""
         was, now = [canonical_text(each) for each in before], [canonical_text(each) for each in after]
-        shorter = min(len(was), len(now))
-        head = next((i for i in range(shorter) if was[i] != now[i]), shorter)
-        tail = next((i for i in range(shorter - head) if was[-1 - i] != now[-1 - i]), shorter - head)
-        gone, new = was[head : len(was) - tail], now[head : len(now) - tail]
-        start += sum(map(len, was[:head])) + max(head - 1, 0)
-        if len(gone) == len(new):
-            for index in range(head, len(was) - tail):
-                start = self.value((*path, str(index)), before[index], after[index], start + (index > 0))
-            return
-        for _ in gone:
-            self._operation("remove", (*path, str(head)))
-        for index in range(head, head + len(new)):
-            self._operation("upsert", (*path, str(index)), after[index])
-        self._gap(start, gone, new, is_first=head == 0, is_last=tail == 0)
+        begins = list(accumulate((len(text) + 1 for text in was), initial=start))
+        for kind, first, end, new_first, new_end in SequenceMatcher(None, was, now).get_opcodes():
+            gone, new = was[first:end], now[new_first:new_end]
+            if kind != "equal" and len(gone) == len(new):
+                for old, index in zip(range(first, end), range(new_first, new_end), strict=True):
+                    self.value((*path, str(index)), before[old], after[index], begins[old])
+            elif kind != "equal":
+                for _ in gone:
+                    self._operation("remove", (*path, str(new_first)))
+                for index in range(new_first, new_end):
+                    self._operation("upsert", (*path, str(index)), after[index])
+                self._gap(begins[first] - (first > 0), gone, new, is_first=first == 0, is_last=end == len(was))
 
     def _gap(self, start: int, gone: Sequence[bytes], new: Sequence[bytes], *, is_first: bool, is_last: bool) -> int:
-        """Put what is new between two that stay in the place of what is gone. Returns where the gap ends."""
+        """Put what is new in the place of what is gone, from the end of what stays before. Returns where it ends."""
         was, now = (_between(parts, is_first=is_first, is_last=is_last) for parts in (gone, new))
         if was != now:
             self.splices.append((start, start + len(was), now))
@@ -100,10 +100,10 @@ class Change:
 
 
 def _between(parts: Sequence[bytes], *, is_first: bool, is_last: bool) -> bytes:
-    """Members or elements with their commas, as they stand after one that stays and before another."""
-    if is_first or is_last:
-        return (b"" if is_first or not parts else b",") + b",".join(parts) + (b"" if is_last or not parts else b",")
-    return b"," + b"".join(part + b"," for part in parts)
+    """Members or elements with the commas that come and go with them: those before, or where none is before, after."""
+    if is_first and is_last:
+        return b",".join(parts)
+    return b"".join(part + b"," if is_first else b"," + part for part in parts)
 
 
 def spliced(content: bytes, splices: Sequence[Splice], most_bytes: int) -> bytes:

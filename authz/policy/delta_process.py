@@ -15,7 +15,7 @@ from authz.errors import BundleError
 from authz.policy import archive, delta
 
 log: Final = logging.getLogger(__name__)
-MAKE_S: Final = 60.0
+MAKE_S: Final = 20.0
 _LENGTH_BYTES: Final = 8
 
 

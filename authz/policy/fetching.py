@@ -140,7 +140,8 @@ class Fetcher:
     def look(self) -> float:
         """Look once; seconds until the next look."""
         try:
-            offer = self._origin.read(self._tag, wait_s=self._pace.wait_s if self._state.serving else 0.0)
+            wait_s = self._pace.wait_s if self._state.serving else 0.0
+            offer = self._origin.read(self._tag, base=self._candidate.archive, wait_s=wait_s)
         except BundleError as error:
             self._say(replace(self._state, unreachable=str(error)))
             self._retries += 1

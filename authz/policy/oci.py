@@ -109,7 +109,7 @@ class OciOrigin:
         """See `Origin`."""
         return _digest(archive)
 
-    def read(self, known: str, *, wait_s: float = 0.0) -> Offer:  # noqa: ARG002 - registries hold no questions
+    def read(self, known: str, *, base: bytes = b"", wait_s: float = 0.0) -> Offer:  # noqa: ARG002 - registries hold no questions
         """See `Origin`."""
         try:
             registry = _registry(self._host, self._token() if self._token else "", self._roots)

@@ -45,11 +45,12 @@ class Origin(Protocol):
         """What `read` would call this archive; empty where only the far end knows."""
         ...
 
-    def read(self, known: str, *, wait_s: float = 0.0) -> Offer:
+    def read(self, known: str, *, base: bytes = b"", wait_s: float = 0.0) -> Offer:
         """What is published now.
 
         Args:
             known: the tag that the caller has; empty for none.
+            base: the archive that it has, of which the far end may know a delta; the offer is a whole archive then too.
             wait_s: how long the far end may wait for a change, where it can.
 
         Raises:

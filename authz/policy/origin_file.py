@@ -29,7 +29,7 @@ class FileOrigin:
         """See `Origin`."""
         return hashlib.sha256(archive).hexdigest()
 
-    def read(self, known: str, *, wait_s: float = 0.0) -> Offer:  # noqa: ARG002 - a file costs nothing to read again
+    def read(self, known: str, *, base: bytes = b"", wait_s: float = 0.0) -> Offer:  # noqa: ARG002 - a file costs nothing to read again
         """See `Origin`."""
         try:
             candidate = read_candidate(self._file, self._archive_bytes)

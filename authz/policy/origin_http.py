@@ -9,12 +9,15 @@ configured, for the host; and nothing of what comes.
 from __future__ import annotations
 
 import hashlib
+import logging
 from typing import TYPE_CHECKING, Final
 
 import urllib3
 
 from authz.errors import BundleError, ConfigError
 from authz.loopback import is_loopback
+from authz.policy import delta
+from authz.policy.archive import bounds
 from authz.policy.origin import Offer
 from authz.policy.sources import KINDS, MAX_STATEMENT_BYTES
 
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from authz.clock import Clock
     from authz.policy.sources import Beside
 
+log: Final = logging.getLogger(__name__)
 CONNECT_S: Final = 5.0
 FETCH_S: Final = 60.0
 """For the whole archive, from the first byte of the answer to the last."""
@@ -73,12 +77,19 @@ class HttpOrigin:
         """See `Origin`."""
         return ""
 
-    def read(self, known: str, *, wait_s: float = 0.0) -> Offer:
+    def read(self, known: str, *, base: bytes = b"", wait_s: float = 0.0) -> Offer:
         """See `Origin`."""
         headers = {"if-none-match": known} if known else {}
-        if wait_s:
-            headers["prefer"] = f"modes=snapshot;wait={wait_s:.0f}"
+        if base or wait_s:
+            wait = f";wait={wait_s:.0f}" if wait_s else ""
+            headers["prefer"] = f"modes=snapshot{',delta' if base else ''}{wait}"
         status, told, content = self._get(self.path, headers, self._archive_bytes, wait_s)
+        if status == _OK and base and delta.is_delta(content):
+            try:
+                content = delta.apply(base, content, bounds(self._archive_bytes))
+            except BundleError as error:
+                log.warning("a delta of %s is not used, the whole archive is fetched: %s", self.path, error)
+                return self.read("")
         is_held = bool(wait_s) and told.get("content-type", "") == LONG_POLL
         if status == _NOT_MODIFIED and known:
             return Offer(tag=known, archive=None, beside=self._beside(), is_held=is_held)

@@ -87,6 +87,15 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Delta:
+    """What makes an archive of the one before it."""
+
+    base: str
+    """SHA-256 of the one before, in hex."""
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Push:
     """A verified archive on its way to a name."""
 
@@ -96,6 +105,8 @@ class Push:
     beside: Mapping[Beside, bytes]
     by: str
     reason: str = ""
+    delta: Delta | None = None
+    """From what was served before, where that has one."""
 
     @property
     def sha256(self) -> str:

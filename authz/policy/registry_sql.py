@@ -85,6 +85,13 @@ STATEMENTS: Final = Table(
     Column("kind", Text, primary_key=True),
     Column("content", LargeBinary, nullable=False),
 )
+DELTAS: Final = Table(
+    "bundle_deltas",
+    METADATA,
+    Column("number", _NUMBER, primary_key=True, autoincrement=False),
+    Column("base", Text, nullable=False),
+    Column("content", LargeBinary, nullable=False),
+)
 EVENTS: Final = Table(
     "bundle_events",
     METADATA,
@@ -136,6 +143,9 @@ class Registry:
             now_ns = self._database.now_ns(connection)
             number = self._revision(connection, push, now_ns)
             self._replace_statements(connection, number, push.beside)
+            if push.delta is not None:
+                connection.execute(delete(DELTAS).where(DELTAS.c.number == number))
+                connection.execute(insert(DELTAS).values(number=number, **asdict(push.delta)))
             after = json.dumps(asdict(push.verified.seen))
             changed = row.changed + 1
             connection.execute(
@@ -181,6 +191,12 @@ class Registry:
         with self._database.read() as connection:
             return connection.execute(found.where(mine, STATEMENTS.c.kind == kind)).scalar()
 
+    def delta(self, revision: Revision, base: str) -> bytes | None:
+        """What makes a revision's archive of another one; None where that is not kept."""
+        mine = (DELTAS.c.number == revision.number) & (DELTAS.c.base == base)
+        with self._database.read() as connection:
+            return connection.execute(select(DELTAS.c.content).where(mine)).scalar()
+
     def changes(self) -> int:
         """A number that grows whenever any name changes: cheap to ask again and again."""
         with self._database.read() as connection:
@@ -218,7 +234,8 @@ class Registry:
             for revision in collectable(kept, keep=keep, in_use=in_use):
                 mine = REVISIONS.c.number == revision.number
                 connection.execute(update(REVISIONS).where(mine).values(collected_at_ns=now_ns))
-                connection.execute(delete(STATEMENTS).where(STATEMENTS.c.number == revision.number))
+                for table in (STATEMENTS, DELTAS):
+                    connection.execute(delete(table).where(table.c.number == revision.number))
                 self._note(connection, revision.place, revision.sha256, Kind.COLLECTED)
             needed = select(REVISIONS.c.sha256).where(REVISIONS.c.collected_at_ns.is_(None))
             goes = self.blobs.orphans(connection, select(REVISIONS.c.sha256), needed)

@@ -14,10 +14,12 @@ import pytest
 from authz.bundles import read_token
 from authz.clock import SystemClock
 from authz.errors import BundleError, ConfigError
+from authz.policy import archive, delta
 from authz.policy.origin_file import FileOrigin
 from authz.policy.origin_http import LONG_POLL, HttpOrigin
 from authz.policy.sources import beside
 from tests.publisher import Publisher
+from tests.unit.policy.test_delta import release
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -128,6 +130,27 @@ def test_a_wait_is_asked_for_and_known_to_be_understood(shelf: Shelf, content_ty
     offer = origin(shelf).read("", wait_s=30)
     assert offer.is_held is (content_type == LONG_POLL)
     assert shelf.asked[0][1]["prefer"] == "modes=snapshot;wait=30"
+
+
+def test_a_delta_is_taken_only_if_it_makes_an_archive_of_the_one_that_is_here(shelf: Shelf) -> None:
+    before, after = (release(number, {"limits/data.json": b"[%d]" % number}) for number in (1, 2))
+    ours = delta.make(before, after)
+    theirs = archive.write({"patch.json": b'{"data":[{"op":"remove","path":"/limits"}]}'})
+    blank = archive.write({"patch.json": b'{"data":[]}'})
+
+    def answer(sent: bytes) -> Callable[[BaseHTTPRequestHandler], None]:
+        def either(request: BaseHTTPRequestHandler) -> None:
+            sends(sent if request.headers.get("prefer") == "modes=snapshot,delta" else after, etag='"2"')(request)
+
+        return either
+
+    for sent, base, whole in ((ours, before, 0), (ours, after, 1), (theirs, before, 1), (blank, before, 1)):
+        shelf.asked.clear()
+        shelf.answers["/acme/payments"] = answer(sent)
+        offer = origin(shelf).read('"1"', base=base)
+        assert (offer.archive, offer.tag) == (after, '"2"')
+        asked = [headers.get("if-none-match") for path, headers in shelf.asked if path == "/acme/payments"]
+        assert asked == ['"1"', *[None] * whole]
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])

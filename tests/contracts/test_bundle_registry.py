@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import orjson
 import pytest
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.exc import IntegrityError
@@ -18,11 +21,13 @@ from authz.control.bundles_service import BundlesService
 from authz.control.callers import Caller, Kind
 from authz.control.refusals import RefusedError
 from authz.database import Lease
+from authz.errors import BundleError
+from authz.policy import delta
 from authz.policy.blobs_sql import PIECES, UNFINISHED_NS
 from authz.policy.bundle_reports_sql import BundleReport, BundleReports
 from authz.policy.pinned import Signers
 from authz.policy.registry import PIECE_BYTES, MovedError, Place, Push
-from authz.policy.registry_sql import EVENTS, Registry
+from authz.policy.registry_sql import DELTAS, EVENTS, Registry
 from authz.policy.trust import Seen, verify
 from tests.fakes import FakeClock
 from tests.publisher import NOW_NS, RELEASE, SECURITY, STRANGER, Publisher, trust
@@ -42,8 +47,16 @@ def registry(database: Database) -> Registry:
     return Registry(database)
 
 
+def make_delta(base: bytes, target: bytes) -> bytes | None:
+    """As a control plane makes it, in this process."""
+    with suppress(BundleError):
+        made = delta.make(base, target)
+        return made if delta.is_worth(made, target) else None
+    return None
+
+
 def service(registry: Registry, pins: Trust | None = None) -> BundlesService:
-    return BundlesService(registry, pins or trust(), FakeClock(wall_ns=NOW_NS))
+    return BundlesService(registry, pins or trust(), FakeClock(wall_ns=NOW_NS), make_delta=make_delta)
 
 
 def push(
@@ -66,6 +79,38 @@ def newest(registry: Registry, place: Place = ACME) -> Revision:
     found = registry.newest(place)
     assert found is not None
     return found
+
+
+def listing(sequence: int, *more: str, **files: bytes) -> Publisher:
+    """A bundle whose data is most of it."""
+    names = orjson.dumps([hashlib.sha256(b"%d" % number).hexdigest() for number in range(100)] + list(more))
+    return Publisher(sequence=sequence, files={"authz/names/data.json": names, **files})
+
+
+def test_an_update_of_data_is_kept_with_what_makes_it_of_the_one_before(registry: Registry, database: Database) -> None:
+    first, second = push(registry, listing(10)), push(registry, listing(11, "acme"))
+    made = registry.delta(newest(registry), first)
+    assert made is not None
+    assert delta.apply(registry.blobs.read(first), made) == registry.blobs.read(second)
+    assert registry.delta(newest(registry), second) is None
+    assert push(registry, listing(11, "acme"), timestamp=b"renewed") == second
+    assert registry.delta(newest(registry), first) == made
+    third = push(registry, listing(12, "acme", **{"policy.rego": b"package authz\n"}))
+    assert registry.delta(newest(registry), second) is None
+    registry.collect(keep=1, in_use=())
+    assert newest(registry).sha256 == third
+    with database.read() as connection:
+        assert connection.execute(select(func.count()).select_from(DELTAS)).scalar() == 0
+
+
+def test_a_revision_that_is_taken_back_has_what_makes_it_of_the_one_after(registry: Registry) -> None:
+    before, after = listing(10), listing(11, "acme")
+    push(registry, before)
+    withdrawn = push(registry, after)
+    back = push(registry, before, rollback=before.rollback(supersedes=11, counter=11))
+    made = registry.delta(newest(registry), withdrawn)
+    assert made is not None
+    assert delta.apply(registry.blobs.read(withdrawn), made) == registry.blobs.read(back)
 
 
 def test_what_is_pushed_is_served_as_it_was_and_who_did_it_is_in_its_history(registry: Registry) -> None:
@@ -115,7 +160,9 @@ def test_f2_an_unsafe_or_unsigned_archive_is_never_kept(registry: Registry) -> N
 
 def test_without_pinned_keys_nothing_is_taken(registry: Registry) -> None:
     with pytest.raises(RefusedError, match="PUSH_UNPINNED"):
-        BundlesService(registry, None, FakeClock()).push_bundle(pb.PushBundleRequest(name="payments"), ALICE)
+        BundlesService(registry, None, FakeClock(), make_delta=make_delta).push_bundle(
+            pb.PushBundleRequest(name="payments"), ALICE
+        )
 
 
 def test_a_signer_of_one_tenant_cannot_publish_for_another(registry: Registry) -> None:

@@ -126,6 +126,8 @@ def test_k5_a_bundle_is_read_by_who_may_read_its_tenant_and_by_no_other(plane: R
             ("forged", "mine/payments", "authz_operator_x"),
             ("beside", f"mine/{'a' * 64}.sig.json", theirs),
             ("platform", "payments", mine),
+            ("deltas", "../deltas/mine/payments", theirs),
+            ("their deltas", "../deltas/nowhere/payments", theirs),
         )
     }
     assert {name: answer.status_code for name, answer in refused.items()} == {
@@ -135,6 +137,8 @@ def test_k5_a_bundle_is_read_by_who_may_read_its_tenant_and_by_no_other(plane: R
         "forged": 401,
         "beside": 403,
         "platform": 403,
+        "deltas": 403,
+        "their deltas": 403,
     }
     assert refused["other"].content == refused["absent"].content
     assert get(plane, "mine/other", mine).status_code == 404

@@ -37,7 +37,7 @@ def test_a_delta_holds_opas_operations_and_the_next_archives_own_words() -> None
     assert orjson.loads(held["splices.json"]) == {
         "from": sha256(BASE).hexdigest(),
         "to": sha256(TARGET).hexdigest(),
-        "files": {"limits/data.json": [[22, 25, ","]]},
+        "files": {"limits/data.json": [[22, 24, ""]]},
     }
 
 

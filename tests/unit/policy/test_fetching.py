@@ -56,7 +56,8 @@ class Shelf:
     def tag(self, archive: bytes) -> str:
         return hashlib.sha256(archive).hexdigest()
 
-    def read(self, known: str, *, wait_s: float = 0.0) -> Offer:
+    def read(self, known: str, *, base: bytes = b"", wait_s: float = 0.0) -> Offer:
+        assert not known or known == self.tag(base)
         self.read_times += 1
         if self.is_down:
             raise BundleError("nobody answers", code="BUNDLE_FETCH")

@@ -201,26 +201,30 @@ class SnapshotChunk(_message.Message):
     def __init__(self, description: _Optional[_Union[SignedBatch, _Mapping]] = ..., content: _Optional[bytes] = ...) -> None: ...
 
 class ReadNewestRequest(_message.Message):
-    __slots__ = ("tenant", "name")
+    __slots__ = ("tenant", "name", "known")
     TENANT_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
+    KNOWN_FIELD_NUMBER: _ClassVar[int]
     tenant: str
     name: str
-    def __init__(self, tenant: _Optional[str] = ..., name: _Optional[str] = ...) -> None: ...
+    known: str
+    def __init__(self, tenant: _Optional[str] = ..., name: _Optional[str] = ..., known: _Optional[str] = ...) -> None: ...
 
 class Newest(_message.Message):
-    __slots__ = ("sha256", "size", "cosignatures", "rollback", "timestamp")
+    __slots__ = ("sha256", "size", "cosignatures", "rollback", "timestamp", "delta")
     SHA256_FIELD_NUMBER: _ClassVar[int]
     SIZE_FIELD_NUMBER: _ClassVar[int]
     COSIGNATURES_FIELD_NUMBER: _ClassVar[int]
     ROLLBACK_FIELD_NUMBER: _ClassVar[int]
     TIMESTAMP_FIELD_NUMBER: _ClassVar[int]
+    DELTA_FIELD_NUMBER: _ClassVar[int]
     sha256: str
     size: int
     cosignatures: bytes
     rollback: bytes
     timestamp: bytes
-    def __init__(self, sha256: _Optional[str] = ..., size: _Optional[int] = ..., cosignatures: _Optional[bytes] = ..., rollback: _Optional[bytes] = ..., timestamp: _Optional[bytes] = ...) -> None: ...
+    delta: bytes
+    def __init__(self, sha256: _Optional[str] = ..., size: _Optional[int] = ..., cosignatures: _Optional[bytes] = ..., rollback: _Optional[bytes] = ..., timestamp: _Optional[bytes] = ..., delta: _Optional[bytes] = ...) -> None: ...
 
 class PullPieceRequest(_message.Message):
     __slots__ = ("tenant", "name", "sha256", "position")
