@@ -12,7 +12,7 @@ from authz.cli.messages import instant
 from authz.cli.output import line, pairs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 
 class AutonomyWord(StrEnum):
@@ -49,11 +49,12 @@ _AUTONOMY_WORDS: Final = {number: word.value for word, number in AUTONOMIES.item
 _LIFECYCLE_WORDS: Final = {number: word.value for word, number in LIFECYCLES.items()}
 
 
-def print_row(agent: pb.Agent) -> None:
-    """One line of a list."""
-    words = (agent.id, _LIFECYCLE_WORDS[agent.lifecycle], _AUTONOMY_WORDS[agent.autonomy], agent.owner)
+def print_row(agent: pb.Agent, kills: Sequence[str]) -> None:
+    """One line of a list; who is stopped is so whatever its lifecycle."""
+    stopped = typer.style(f"STOPPED by {', '.join(kills)}", fg="red") if kills else ""
+    words = (_LIFECYCLE_WORDS[agent.lifecycle], stopped, _AUTONOMY_WORDS[agent.autonomy], agent.owner)
     paused = "memory writes paused" if agent.memory_writes_paused else ""
-    line("  ".join(filter(None, (*words, paused, agent.purpose))))
+    line("  ".join(filter(None, (agent.id, *words, paused, agent.purpose))))
 
 
 def print_agent(agent: pb.Agent) -> None:

@@ -106,17 +106,19 @@ def list_(
     if lifecycle:
         request.lifecycle = LIFECYCLES[lifecycle]
     found: list[pb.Agent] = []
+    stopped: dict[str, list[str]] = {}
     while True:
         answer = client.call("Agents/ListAgents", request, pb.ListAgentsResponse)
         found += answer.agents
+        stopped |= {each.id: [*each.kills] for each in answer.stopped}
         request.page_token = answer.next_page_token
         if not request.page_token:
             break
     if output is Output.JSON:
-        document([as_json(each) for each in found])
+        document([as_json(each) | {"kills": stopped.get(each.id, [])} for each in found])
         return
     for each in found:
-        print_row(each)
+        print_row(each, stopped.get(each.id, []))
     if not found:
         line(f"no agent of {tenant} is registered")
 

@@ -76,7 +76,7 @@ def build(
     contract: Annotated[Literal["agent", "envoy"], typer.Option(help="What the policy is written for.")] = "agent",
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Build an archive and try it: it must compile, answer, and deny its golden set. The same sources give the same."""
+    """Build an archive and try it. It must compile, answer, and deny its golden set; the same sources give the same."""
     if not source.is_dir():
         raise ConfigError(f"{source} is no folder", remedy="give the folder that holds the bundle's .manifest")
     hold_current([source])
@@ -145,7 +145,7 @@ def diff(
     after: Annotated[Path, typer.Argument(help="Bundle archive.", show_default=False)],
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Show which files, rules, manifest entries and shapes of data differ. Values of data are not shown."""
+    """Show what differs between two archives. Files, rules, manifest entries and shapes of data; no values of data."""
     first, second = (content(archives.read(read_archive(path))) for path in (before, after))
     changes = compare(first, second)
     if output is Output.JSON:
@@ -160,7 +160,7 @@ def delta(
     made: Annotated[Path, typer.Argument(metavar="DELTA", help="Where to write it.", show_default=False)],
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Make OPA's delta bundle of two archives that differ in data alone. The control plane makes its own at `push`."""
+    """Make OPA's delta bundle of two archives. They differ in data alone; the control plane makes its own at `push`."""
     first, second = read_archive(before), read_archive(after)
     packed = make_delta(first, second)
     replace(made, packed)

@@ -115,7 +115,7 @@ def list_(
     state: StateOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """List the bundles that the control plane serves in a tenant, or for the platform."""
+    """List the bundles that the control plane serves. Those of a tenant, or of the platform."""
     request = pb.ListBundlesRequest(tenant=_tenant(tenant, platform=platform))
     answer = connect(control, state).call("Bundles/ListBundles", request, pb.ListBundlesResponse)
     if output is Output.JSON:
@@ -133,7 +133,7 @@ def history(
     state: StateOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Show every revision that was published under a name, and who did what with it."""
+    """Show every revision of a name. Who published it, and what was done with it."""
     request = pb.ReadHistoryRequest(tenant=_tenant(tenant, platform=platform), name=name)
     answer = connect(control, state).call("Bundles/ReadHistory", request, pb.ReadHistoryResponse)
     if output is Output.JSON:
@@ -157,7 +157,7 @@ def hold(
     state: StateOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Put a revision under legal hold: its content stays until the hold is released."""
+    """Put a revision under legal hold. Its content stays until the hold is released."""
     named: Any = {"tenant": _tenant(tenant, platform=platform), "name": name, "sha256": sha256, "reason": reason}
     request = pb.HoldRevisionRequest(**named)
     _show(connect(control, state).call("Bundles/HoldRevision", request, pb.Revision), output)

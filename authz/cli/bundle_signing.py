@@ -55,7 +55,7 @@ def sign(
     scope: ScopeOption = "",
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Sign an archive with ES256, in OPA's form, in place of the signature it has. `cosign` adds further ones."""
+    """Sign an archive with ES256, in OPA's form. It replaces the signature before; `cosign` adds further ones."""
     packed = sign_archive(read_archive(archive), _signer(key, key_id), scope)
     replace(archive, packed)
     show({"signed": archive, **identity(content(archives.read(packed)), packed), "key": key_id}, output)
@@ -68,7 +68,7 @@ def cosign(
     scope: ScopeOption = "",
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Add a further signature, for a threshold of keys: beside an archive, or to a statement over the same claims."""
+    """Add a further signature, for a threshold of keys. Beside an archive, or to a statement over the same claims."""
     signer = _signer(key, key_id)
     if file.suffix == ".json":
         place, signed = file, cosign_statement(read(file), signer)
@@ -114,7 +114,7 @@ def timestamp(
     valid_hours: Annotated[float, typer.Option(min=0.1, help="How long the statement can be used.")] = 24.0,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """State that an archive is the newest, for sidecars that ask for freshness. To be renewed before it expires."""
+    """State that an archive is the newest. For sidecars that ask for freshness; to be renewed before it expires."""
     packed = read_archive(archive)
     statement = state_newest(packed, issued_ns=SystemClock().unix_ns(), hours=valid_hours)
     place = beside(archive, packed, "timestamp")

@@ -83,7 +83,7 @@ def new(
     template: Annotated[str, typer.Option(help="Playbook to begin with; lists them where it is not given.")] = "",
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Add a playbook to a policy: rules in YAML, the table that tests them, and compiled.rego anew."""
+    """Add a playbook to a policy. Rules in YAML, the table that tests them, and compiled.rego anew."""
     if not template:
         _list_playbooks(output)
         return
@@ -130,7 +130,7 @@ def ci(
     folder: Annotated[str, typer.Option(help="The policy's folder in it.")] = "policy",
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Write a GitHub Actions workflow and pre-commit hooks that hold the policy to its tests."""
+    """Write a GitHub Actions workflow and pre-commit hooks. They hold the policy to its tests."""
     written = pipelines.add(repository, folder)
     if output is Output.JSON:
         document({"files": written})

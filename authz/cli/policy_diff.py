@@ -62,7 +62,7 @@ def diff(
     fail_on: Annotated[FailOn, typer.Option(help="What ends with exit code 1.")] = FailOn.NOTHING,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Ask two policies about recorded calls and show which would be answered otherwise, by rule, agent and tool.
+    """Show which recorded calls two policies answer otherwise. By rule, agent and tool.
 
     Records are masked. Where a rule reads what was masked, nobody can tell: such calls count as undecidable.
     """

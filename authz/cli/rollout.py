@@ -44,7 +44,7 @@ Examples:
   authz rollout abort --tenant acme --reason 'a wrong limit'
 """
 
-rollout: Final = group("Let a candidate policy take the place of another, stage by stage.", EXAMPLES)
+rollout: Final = group("Let a candidate policy replace another, stage by stage.", EXAMPLES)
 TenantOption = Annotated[
     str, typer.Option(help="Whose; '*' for every tenant without one of its own. Default: the one that you may see.")
 ]
@@ -137,7 +137,7 @@ def watch(
     state: StateOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Show it each time it changes, until interrupted; JSON lines with --output json."""
+    """Show it each time it changes, until interrupted. JSON lines with --output json."""
     client = connect(control, state)
     request = pb.ReadRolloutRequest(tenant=scope(client, tenant))
     for each in client.stream("Rollouts/WatchRollout", request, pb.RolloutStatus):
@@ -155,7 +155,7 @@ def history(
     state: StateOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Show every step that was taken, by whom, why, and with which figures."""
+    """Show every step that was taken. By whom, why, and with which figures."""
     client = connect(control, state)
     request = pb.ListTransitionsRequest(tenant=scope(client, tenant), page_size=limit)
     steps = client.call("Rollouts/ListTransitions", request, pb.ListTransitionsResponse).transitions

@@ -7,6 +7,7 @@ So a killed parent's children get none either. Must never be written outside the
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from authz.revocation.entries import AgentEntry, KillEntry
@@ -66,12 +67,24 @@ class AgentLedger:
     ) -> list[str]:
         """Ids of the kills in force that cover the last of `line`, whose ancestors stand before it."""
         tenant = line[-1].tenant
-        scopes = [_GLOBAL, Scope(ScopeKind.TENANT, tenant)]
-        scopes += [Scope(kind, tenant, each.id) for each in line for kind in (ScopeKind.AGENT, ScopeKind.SUBTREE)]
+        scopes = _over(tenant, [each.id for each in line])
         scopes += [Scope(ScopeKind.SESSION, tenant, session)] if session else []
         scopes += [Scope(ScopeKind.TOKEN, tenant, digest) for digest in tokens]
         return [kill.id for kill in self._book.in_force(connection, scopes)]
 
+    def stopped(self, connection: Connection, agents: Iterable[Agent]) -> dict[str, list[str]]:
+        """Ids of the kills in force, by the ids of those of a tenant's agents that they cover."""
+        over = {each.id: _over(each.tenant, (*each.parents, each.id)) for each in agents}
+        kills = self._book.in_force(connection, chain.from_iterable(over.values()))
+        found = {agent: [kill.id for kill in kills if kill.scope in scopes] for agent, scopes in over.items()}
+        return {agent: ids for agent, ids in found.items() if ids}
+
     def wake(self) -> None:
         """After a commit: let it be published at once."""
         self._ledger.wake()
+
+
+def _over(tenant: str, line: Iterable[str]) -> list[Scope]:
+    """The scopes that cover the last of a line of agents, but for those of its session and its tokens."""
+    own = (Scope(kind, tenant, each) for each in line for kind in (ScopeKind.AGENT, ScopeKind.SUBTREE))
+    return [_GLOBAL, Scope(ScopeKind.TENANT, tenant), *own]

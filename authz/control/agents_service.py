@@ -103,8 +103,12 @@ class AgentsService:
             page = self._registry.page(
                 connection, request.tenant, after=request.page_token, size=size, lifecycle=lifecycle
             )
-        token = page[-1].id if len(page) == size else ""
-        return pb.ListAgentsResponse(agents=map(agent_message, page), next_page_token=token)
+            stopped = self._ledger.stopped(connection, page)
+        return pb.ListAgentsResponse(
+            agents=map(agent_message, page),
+            next_page_token=page[-1].id if len(page) == size else "",
+            stopped=[pb.StoppedAgent(id=each, kills=kills) for each, kills in stopped.items()],
+        )
 
     def update_agent(self, request: pb.UpdateAgentRequest, caller: Caller) -> pb.Agent:
         """Change what is set."""

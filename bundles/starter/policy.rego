@@ -53,6 +53,9 @@ _names_only if {
 
 # Who may call at all
 
+# METADATA
+# title: What the rules have to say
+# scope: document
 outcomes contains {
 	"effect": "deny",
 	"rule": "tenants",

@@ -212,6 +212,20 @@ def test_agents_are_listed(operator: Operator) -> None:
     assert operator.done("agents", "list", "--tenant", "globex") == []
 
 
+@pytest.mark.parametrize("kind", ["agent", "subtree"])
+def test_a_list_says_who_is_stopped_although_active(operator: Operator, kind: str) -> None:
+    above, below, beside = (f"{kind}-{name}" for name in ("above", "below", "beside"))
+    operator.add(above)
+    operator.add(below, "--parent", above)
+    operator.add(beside)
+    killed = operator.done("kill", kind, above, "--tenant", "acme", "--reason", "odd transfers", "--wait", "0s")
+    told = {each["id"]: each["kills"] for each in operator.done("agents", "list", "--tenant", "acme")}
+    assert (told[above], told[below], told[beside]) == ([killed["id"]], [killed["id"]], [])
+    lines = operator.authz("agents", "list", "--tenant", "acme").out.splitlines()
+    assert f"{above}  active  STOPPED by {killed['id']}  " in next(line for line in lines if line.startswith(above))
+    assert "STOPPED" not in next(line for line in lines if line.startswith(beside))
+
+
 def test_token_registers_an_agent_and_its_parents_if_need_be(operator: Operator) -> None:
     claims = operator.token("leaf", "--parent", "root", "--parent", "branch")
     assert (claims["agent_id"], claims["parents"]) == ("leaf", ["root", "branch"])

@@ -45,6 +45,13 @@ def test_help_has_examples_line_by_line(run: Run, name: str) -> None:
     assert any(line.split()[: len(words) + 1] == ["authz", *words] for line in lines)
 
 
+@pytest.mark.parametrize("words", [[], *([name] for name in NAMES if hasattr(load(name), "commands"))])
+def test_what_a_list_of_commands_says_of_each_is_whole(run: Run, words: list[str]) -> None:
+    listed = run(*words, "--help").out.partition("Commands:")[2].partition("Examples:")[0]
+    assert listed.strip()
+    assert [line for line in listed.splitlines() if line.endswith("...")] == []
+
+
 def examples() -> list[str]:
     """Every line of every help page that begins a command of ours."""
     found: list[str] = []

@@ -134,12 +134,22 @@ class ListAgentsRequest(_message.Message):
     def __init__(self, tenant: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., lifecycle: _Optional[_Union[Lifecycle, str]] = ...) -> None: ...
 
 class ListAgentsResponse(_message.Message):
-    __slots__ = ("agents", "next_page_token")
+    __slots__ = ("agents", "next_page_token", "stopped")
     AGENTS_FIELD_NUMBER: _ClassVar[int]
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    STOPPED_FIELD_NUMBER: _ClassVar[int]
     agents: _containers.RepeatedCompositeFieldContainer[Agent]
     next_page_token: str
-    def __init__(self, agents: _Optional[_Iterable[_Union[Agent, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+    stopped: _containers.RepeatedCompositeFieldContainer[StoppedAgent]
+    def __init__(self, agents: _Optional[_Iterable[_Union[Agent, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., stopped: _Optional[_Iterable[_Union[StoppedAgent, _Mapping]]] = ...) -> None: ...
+
+class StoppedAgent(_message.Message):
+    __slots__ = ("id", "kills")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    KILLS_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    kills: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, id: _Optional[str] = ..., kills: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class UpdateAgentRequest(_message.Message):
     __slots__ = ("tenant", "id", "version", "reason", "owner", "purpose", "autonomy", "memory_writes_paused", "ceiling")
