@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from google.protobuf.message import Message
 
+    from authz.config import Issuer
     from authz.enrolment.membership import Membership
 
 M = TypeVar("M", bound="Message")
@@ -68,11 +69,16 @@ class Running:
 
 @contextmanager
 def control_plane(
-    state: Path, *, client_ca: Path | None = None, bundles: Publishing | None = None, **settings: Any
+    state: Path,
+    *,
+    client_ca: Path | None = None,
+    issuers: tuple[Issuer, ...] = (),
+    bundles: Publishing | None = None,
+    **settings: Any,
 ) -> Iterator[Running]:
     """A control plane with its state in `state`, stopped afterwards with the members that joined it."""
     listeners = Listeners(http=FREE, grpc=FREE, replication=FREE, state=state, **settings)
-    operators = OperatorAccess(client_ca=client_ca)
+    operators = OperatorAccess(client_ca=client_ca, issuers=issuers)
     plane = ControlPlane(ControlConfig(control=listeners, operators=operators, bundles=bundles or Publishing()))
     plane.start()
     running = Running(plane=plane)

@@ -161,6 +161,12 @@ class ControlConfig(Group):
             raise ConfigError(
                 "tokens.client_ca: there are no client certificates without TLS", remedy="set control.tls"
             )
+        if self.tokens.issuer and self.tokens.issuer in {each.issuer for each in self.operators.issuers}:
+            # Two tenants' agents can have one name, which is the `sub` of both.
+            raise ConfigError(
+                "operators.issuers: the issuer of agents' tokens names no operators",
+                remedy="use an identity provider of your own",
+            )
 
     @property
     def database_url(self) -> str:
