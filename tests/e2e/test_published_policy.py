@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import httpx2 as httpx
 import pytest
 import yaml
 
@@ -18,7 +20,7 @@ from authz.control.config import Publishing
 from tests.control_planes import control_plane
 from tests.e2e.serving import serving
 from tests.e2e.stack import eventually
-from tests.e2e.test_signed_policy import CORPUS, bundle, degraded, is_degraded, put, reason
+from tests.e2e.test_signed_policy import CORPUS, POLICY, bundle, degraded, is_degraded, put, reason
 from tests.publisher import RELEASE, public_pem
 
 if TYPE_CHECKING:
@@ -97,6 +99,42 @@ def test_what_is_pushed_answers_everywhere_and_a_restart_needs_no_control_plane(
         assert reason(served) == "release-3"
         assert eventually(partial(is_degraded, served, "BUNDLE_FETCH"))
         assert reason(served) == "release-3"
+
+
+def limited(sequence: int, *limits: int) -> Publisher:
+    """A release that is data for the most part, its reason too."""
+    policy = POLICY.replace('"{reason}"', "data.authz.limits.reason").format()
+    names = [hashlib.sha256(b"%d" % number).hexdigest() for number in range(200)]
+    data = {"reason": f"release-{sequence}", "limits": limits, "names": names}
+    return bundle(sequence, **{"policy.rego": policy.encode(), "authz/limits/data.json": json.dumps(data).encode()})
+
+
+def test_f13_data_that_changed_comes_as_a_delta_and_data_that_was_lost_changes_nothing(tmp_path: Path) -> None:
+    settings(tmp_path, {"tenant": "acme", "name": "payments"})
+    trust = BundleTrust(keys={"release": tmp_path / "release.pem"})
+    with control_plane(tmp_path / "control", bundles=Publishing(trust=trust)) as plane:
+        control = ("--control", plane.url, "--enrol", plane.invite("acme"), "--revocation", "none")
+        push(plane, limited(1, 1, 2))
+        with started(tmp_path, *control) as served:
+            assert eventually(partial(says, served, "release-1"))
+            fetched = pieces(plane)
+            second = push(plane, limited(2, 1, 2, 3))
+            assert eventually(partial(says, served, "release-2"))
+            lost = push(plane, limited(3))
+            assert eventually(partial(is_degraded, served, "BUNDLE_SHAPE"))
+            assert reason(served) == "release-2"
+            told = status(served)["policy"]["source"]
+            assert (told["sha256"], told["refused"]) == (second.sha256, lost.sha256)
+            assert pieces(plane) == fetched > 0
+            assert served.end() == 0
+    with started(tmp_path, *control) as served:
+        assert reason(served) == "release-2"
+
+
+def pieces(plane: Running) -> float:
+    """How many pieces of archives were pulled."""
+    calls = httpx.get(f"{plane.url}/metrics").text.splitlines()
+    return sum(float(line.rpartition(" ")[2]) for line in calls if 'method="Replication/PullPiece"' in line)
 
 
 def test_f2_a_mirror_that_serves_tampered_archives_changes_nothing(tmp_path: Path) -> None:
