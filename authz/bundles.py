@@ -136,12 +136,19 @@ def origin(bundle: PublishedBundle, membership: Membership | None, clock: Clock,
         return ControlOrigin(place, lambda: membership.channel, clock, archive_bytes=archive_bytes)
     if bundle.source.startswith("file:"):
         return FileOrigin(Path(unquote(urlsplit(bundle.source).path)), archive_bytes=archive_bytes)
-    token = functools.partial(read_token, bundle.token_file) if bundle.token_file else None
+    token = _token(bundle)
     if bundle.source.startswith("oci:"):
         from authz.policy.oci import OciOrigin  # noqa: PLC0415 - an extra: most never need it
 
         return OciOrigin(bundle.source, clock, token=token, roots=bundle.roots, archive_bytes=archive_bytes)
-    return HttpOrigin(bundle.source, clock, token=token, roots=bundle.roots, archive_bytes=archive_bytes)
+    client = (bundle.client.certificate, bundle.client.key) if bundle.client else None
+    return HttpOrigin(bundle.source, clock, token=token, client=client, roots=bundle.roots, archive_bytes=archive_bytes)
+
+
+def _token(bundle: PublishedBundle) -> Callable[[], str] | None:
+    if bundle.token_file:
+        return functools.partial(read_token, bundle.token_file)
+    return bundle.token.get_secret_value if bundle.token.get_secret_value() else None
 
 
 def read_token(file: Path) -> str:

@@ -233,11 +233,14 @@ class BundleFreshness(Group):
     """Longest time since the statement was made."""
 
 
+Pem = Annotated[str, Field(pattern=r"^-----BEGIN PUBLIC KEY-----")]
+
+
 class BundleTrust(Group):
     """Keys that are pinned for the bundle archive. With them, nothing that is not signed is ever opened."""
 
-    keys: Annotated[dict[str, Path], Field(min_length=1)]
-    """Name to file: public keys in PEM, on P-256. The name is what a signature calls its key (`kid`)."""
+    keys: Annotated[dict[str, Pem | Path], Field(min_length=1)]
+    """Name to file, or to the PEM itself: public keys on P-256. The name is what a signature calls its key (`kid`)."""
     signers: tuple[BundleSigners, ...] = ()
     """Who may sign what; empty: any one pinned key but those of `freshness`."""
     freshness: BundleFreshness | None = None
@@ -252,6 +255,15 @@ class BundleTrust(Group):
     """Largest share of its data that a bundle may lose at once while its modules stay as they are; 1 checks nothing."""
 
 
+class ClientCertificate(Group):
+    """Shown to a server that asks who connects."""
+
+    certificate: Path
+    """PEM chain."""
+    key: Path
+    """PEM private key."""
+
+
 class PublishedBundle(Group):
     """A bundle that is followed where it is published, instead of files in `paths`."""
 
@@ -264,6 +276,10 @@ class PublishedBundle(Group):
     """Whose it is; empty: the platform's. Beside the platform's, it judges the calls of this tenant as well."""
     token_file: Path | None = None
     """Bearer token for a URL or a registry, which also takes `USER:PASSWORD`; read again for each request."""
+    token: SecretStr = SecretStr("")
+    """The same, where it stands in the environment of `--opa-config`. Better in a file."""
+    client: ClientCertificate | None = None
+    """Shown to the server of a URL."""
     roots: Path | None = None
     """PEM of who signs the certificate of a URL; None means the web's authorities."""
     poll_s: Annotated[float, Field(ge=1, le=3600)] = 10.0
@@ -309,6 +325,8 @@ class Policy(Group):
     """Folder of what outlives a crash: the last good policy, and those that crashed the service; None keeps neither."""
     trust: BundleTrust | None = None
     """Keys pinned for the one archive in `paths`; None opens an archive without verifying it, and warns."""
+    insecure_unverified_bundles: bool = False
+    """Follow a published bundle that nobody signed; whoever publishes it, or is on the way, decides. Warns."""
     candidates: Path | None = None
     """Folder of bundle archives that rollouts may name by their SHA-256, beside what the control plane publishes."""
     compare: Annotated[float, Field(ge=0, le=1)] = 1.0
@@ -524,14 +542,14 @@ class Config(Group):
         policy = self.policy
         if policy.paths or policy.opa_url:
             raise ConfigError("policy.bundles is the whole policy", remedy="give no paths and no opa_url beside it")
-        if policy.trust is None:
+        if policy.trust is None and (policy.tenant_bundles or not policy.insecure_unverified_bundles):
             raise ConfigError(
                 "policy.bundles needs policy.trust: whoever is on the way could be the policy's author",
-                remedy="pin the keys that sign it",
+                remedy="pin the keys that sign it, or set policy.insecure_unverified_bundles for one bundle",
             )
         if any(bundle.source == "control" for bundle in policy.bundles) and not self.control.url:
             raise ConfigError("policy.bundles names the control plane, and none is configured", remedy="give --control")
-        if policy.tenant_bundles:
+        if policy.tenant_bundles and policy.trust is not None:
             _verify_tenants(policy, policy.trust)
 
     def _verify_revocation(self) -> None:
@@ -555,6 +573,9 @@ class Config(Group):
             "policy.dry_run: what the policy denies is let through": self.policy.dry_run,
             "policy.trust is not set: the bundle archive is not verified": (
                 self.policy.has_archive and self.policy.trust is None
+            ),
+            "policy.insecure_unverified_bundles: whoever publishes the bundle, or is on the way, is its author": bool(
+                self.policy.bundles and self.policy.trust is None
             ),
             "no record is kept: set audit.directory (--audit-dir)": self.audit.directory is None,
             "audit.sync is none: a power cut may lose the records of allowed calls": self.audit.sync == "none",

@@ -134,15 +134,18 @@ def configuration(flags: Mapping[str, Any], warn: Callable[[str, Path, str], Non
         given["control.state"] = flags["state"] / "sidecar"
     if issuers := trusted(flags["issuer"], flags["audience"], flags["jwks"], flags["jwt_typ"]):
         given["issuers"] = issuers
-    return load(flags["config"], _opa_settings(flags["opa_config"], warn) | given)
+    return load(flags["config"], _opa_settings(flags, warn, has_policy="policy.paths" in given) | given)
 
 
-def _opa_settings(path: Path | None, warn: Callable[[str, Path, str], None]) -> dict[str, Any]:
+def _opa_settings(
+    flags: Mapping[str, Any], warn: Callable[[str, Path, str], None], *, has_policy: bool
+) -> dict[str, Any]:
     """What OPA's own configuration file asks for; flags stand above it."""
+    path: Path | None = flags["opa_config"]
     if path is None:
         return {}
     try:
-        read = plugin_configuration(path.read_text(encoding="utf-8"), os.environ)
+        read = plugin_configuration(path.read_text(encoding="utf-8"), os.environ, has_policy=has_policy)
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from error
     except (UnicodeDecodeError, ConfigError) as error:

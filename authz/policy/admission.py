@@ -191,7 +191,7 @@ def pinned(settings: BundleTrust, *, engine: str, input_fields: Container[str] |
         ConfigError: a key cannot be read or used, or the pins make no sense together.
     """
     freshness = settings.freshness
-    keys = {name: read_public_key(name, _read(path)) for name, path in settings.keys.items()}
+    keys = {name: read_public_key(name, _read(key)) for name, key in settings.keys.items()}
     others = tuple(name for name in keys if freshness is None or name not in freshness.keys)
     signers = tuple(
         Signers(
@@ -216,7 +216,9 @@ def pinned(settings: BundleTrust, *, engine: str, input_fields: Container[str] |
     )
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path | str) -> bytes:
+    if isinstance(path, str):
+        return path.encode()
     try:
         return path.read_bytes()
     except OSError as error:

@@ -47,6 +47,7 @@ class HttpOrigin:
 
     Args:
         token: gives a bearer token, asked for each request; None sends none. An OSError or ValueError of it is told.
+        client: certificate and private key that are shown to the server, in PEM.
         roots: PEM of who signs the server's certificate; None means the web's authorities.
         archive_bytes: the largest archive.
 
@@ -60,6 +61,7 @@ class HttpOrigin:
         clock: Clock,
         *,
         token: Callable[[], str] | None = None,
+        client: tuple[Path, Path] | None = None,
         roots: Path | None = None,
         archive_bytes: int,
         fetch_s: float = FETCH_S,
@@ -69,7 +71,14 @@ class HttpOrigin:
         self._token = token
         self._archive_bytes = archive_bytes
         self._fetch_s = fetch_s
-        self._pool = urllib3.PoolManager(num_pools=1, maxsize=1, ca_certs=str(roots) if roots else None)
+        certificate, key = map(str, client) if client else (None, None)
+        self._pool = urllib3.PoolManager(
+            num_pools=1,
+            maxsize=1,
+            ca_certs=str(roots) if roots else None,
+            cert_file=certificate,
+            key_file=key,
+        )
         self._sha256 = ""
 
     @staticmethod

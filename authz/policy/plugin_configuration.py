@@ -1,8 +1,9 @@
 """OPA's configuration file, as opa-envoy-plugin's users have it, read as settings of ours (`--opa-config`).
 
-Decides which of its keys mean something here: the block `plugins.envoy_ext_authz_grpc`, local `bundles`, and
-`labels`. The file must run unchanged, so a key that has no effect, or that nobody knows, warns and never
-refuses; only a value that cannot be meant refuses. Must never read the environment by itself.
+Decides which of its keys mean something here: the block `plugins.envoy_ext_authz_grpc`, `labels`, and `bundles` with
+their `services` and `keys` (`plugin_bundles`). The file must run unchanged, so a key that has no effect, or that nobody
+knows, warns. What refuses is a value that cannot be meant, and what would leave another policy in service, or no record
+where it is looked for: discovery, and decision logs that are to be uploaded. Must never read the environment by itself.
 
 Trusts the operator's file. Source: opa-envoy-plugin README "Configuration"; OPA "Configuration Reference".
 """
@@ -12,15 +13,14 @@ from __future__ import annotations
 import difflib
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
-from urllib.parse import unquote, urlsplit
 
 import yaml
 
 from authz.config import KIB
 from authz.errors import ConfigError
 from authz.loopback import is_local
+from authz.policy.plugin_bundles import SECTIONS, follows, read_bundles
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -49,16 +49,15 @@ _NEEDLESS: Final = {
     "grpc-request-duration-seconds-buckets": "the buckets are fixed",
 }
 _SECTIONS: Final = {
-    "services": "policies are read from local paths, and records are not uploaded",
+    "services": "only bundles are asked for",
     "decision_logs": "records go to audit.directory (--audit-dir), masked by our own rules",
     "status": "status is served on the diagnostics address",
-    "discovery": "give the configuration it would yield",
     "distributed_tracing": "use telemetry.otlp_endpoint",
     "default_decision": "the entrypoint is the plugin's `path`",
     "default_authorization_decision": "there is no REST API to authorize",
-    "keys": "signatures of local policies are not verified",
+    "keys": "no bundle that is followed names them; pin keys of an archive in policy.trust",
     "caching": "it has the engine's defaults",
-    "persistence_directory": "nothing is downloaded, so nothing is kept",
+    "persistence_directory": "nothing is downloaded, so nothing is kept here: see --state",
     "nd_builtin_cache": "results of builtins are not recorded",
     "server": "there is no REST API",
     "storage": "data is held in memory",
@@ -74,19 +73,29 @@ class PluginConfiguration:
     warnings: tuple[str, ...]
 
 
-def plugin_configuration(text: str, environment: Mapping[str, str]) -> PluginConfiguration:
+def plugin_configuration(text: str, environment: Mapping[str, str], *, has_policy: bool = False) -> PluginConfiguration:
     """Read OPA's configuration, YAML or JSON; `${NAME}` in it is a variable, empty where there is none.
 
+    Args:
+        text: the file's.
+        environment: the variables.
+        has_policy: a flag names the policy, which stands above the file's bundles.
+
     Raises:
-        ConfigError: not YAML, or a value of the wrong type.
+        ConfigError: not YAML, a value of the wrong type, or something that cannot be kept here.
     """
     document = _parse(_VARIABLE.sub(lambda found: environment.get(found[1], ""), text))
     plugins = _section(document, "plugins")
     block = _section(plugins, PLUGIN)
     overrides: dict[str, Any] = {"policy.contract": "envoy"}
-    warnings = [*_unused(document, plugins, block)]
+    _refuse_uploads(document)
+    is_followed = follows(document) and not has_policy
+    warnings = [*_unused(document, plugins, block, SECTIONS if is_followed else frozenset())]
     warnings += _read_block(block, overrides)
-    warnings += _read_bundles(_section(document, "bundles"), overrides)
+    if has_policy and _section(document, "bundles"):
+        warnings.append("bundles: not downloaded: --policy stands above them")
+    elif not has_policy:
+        warnings += read_bundles(document, overrides)
     if labels := _section(document, "labels"):
         overrides["audit.labels"] = {str(name): str(value) for name, value in labels.items()}
     return PluginConfiguration(overrides=overrides, warnings=tuple(warnings))
@@ -113,8 +122,24 @@ def _section(document: dict[str, Any], name: str) -> dict[str, Any]:
     return section
 
 
-def _unused(document: dict[str, Any], plugins: dict[str, Any], block: dict[str, Any]) -> Iterable[str]:
-    read = {"plugins", "bundles", "labels"}
+def _refuse_uploads(document: dict[str, Any]) -> None:
+    if document.get("discovery"):
+        raise ConfigError(
+            "discovery would let whoever publishes it re-point keys, bundles and logs (F19)",
+            remedy="give the configuration that it yields",
+        )
+    logs = document.get("decision_logs")
+    if isinstance(logs, dict) and (logs.get("service") or logs.get("plugin")):
+        raise ConfigError(
+            "decision_logs: records are not uploaded, so they would be missed where they are looked for",
+            remedy="take service and plugin out, and collect audit.directory (--audit-dir)",
+        )
+
+
+def _unused(
+    document: dict[str, Any], plugins: dict[str, Any], block: dict[str, Any], sections: frozenset[str]
+) -> Iterable[str]:
+    read = {"plugins", "bundles", "labels", *sections}
     for key in document.keys() - read:
         yield f"{key}: no effect: {_SECTIONS[key]}" if key in _SECTIONS else _unknown(key, "", [*_SECTIONS, *read])
     for key in plugins.keys() - {PLUGIN}:
@@ -155,18 +180,6 @@ def _entrypoint(path: str, query: str) -> str:
     if query and not _REFERENCE.fullmatch(query):
         _refuse(f"plugins.{PLUGIN}.query", "a reference such as data.envoy.authz.allow")
     return query.removeprefix("data.").replace(".", "/") or path
-
-
-def _read_bundles(bundles: dict[str, Any], overrides: dict[str, Any]) -> Iterable[str]:
-    paths = []
-    for name, bundle in sorted(bundles.items()):
-        resource = bundle.get("resource", "") if isinstance(bundle, dict) else ""
-        if urlsplit(resource).scheme == "file":
-            paths.append(Path(unquote(urlsplit(resource).path)))
-        else:
-            yield f"bundles.{name}: not downloaded: give its content as --policy PATH, or resource: file:///PATH"
-    if paths:
-        overrides["policy.paths"] = tuple(paths)
 
 
 def _refuse(where: str, expected: str) -> NoReturn:

@@ -493,7 +493,7 @@ def test_the_keys_of_freshness_sign_no_bundles_unless_they_are_named_for_it(tmp_
     paths = {signer.name: tmp_path / signer.name for signer in (RELEASE, TIME)}
     for signer in (RELEASE, TIME):
         paths[signer.name].write_bytes(public_pem(signer.private))
-    settings = BundleTrust(keys=paths, freshness=BundleFreshness(keys=("time",)))
+    settings = BundleTrust(keys={**paths}, freshness=BundleFreshness(keys=("time",)))
     trust = pinned(settings, engine="", input_fields=None)
     assert [entry.keys for entry in trust.signers] == [("release",)]
     named = settings.model_copy(update={"signers": (BundleSigners(keys=("time",), tenants=("acme",)),)})

@@ -139,16 +139,25 @@ def test_unknown_keys_warn_with_the_nearest_known_and_never_refuse() -> None:
     assert "policy.dry_run" not in read(block("dry_run: true"))
 
 
-@pytest.mark.parametrize("section", ["services", "decision_logs", "status", "discovery", "keys", "distributed_tracing"])
+@pytest.mark.parametrize("section", ["services", "decision_logs", "status", "keys", "distributed_tracing"])
 def test_sections_without_effect_say_so_whatever_their_shape(section: str) -> None:
     assert f"{section}: no effect" in warnings(f"{section}: [x]")
 
 
-def test_local_bundles_are_policy_paths_and_others_are_warned_of() -> None:
-    text = 'bundles: {local: {resource: "file:///opt/a%20b.tar.gz"}, far: {service: s, resource: b.tar.gz}, odd: 1}'
-    assert read(text)["policy.paths"] == (Path("/opt/a b.tar.gz"),)
-    assert "bundles.far: not downloaded" in warnings(text)
-    assert "bundles.odd: not downloaded" in warnings(text)
+def test_local_bundles_are_policy_paths() -> None:
+    text = 'bundles: {local: {resource: "file:///opt/a%20b.tar.gz"}, other: {resource: "file:///opt/c.rego"}}'
+    assert read(text)["policy.paths"] == (Path("/opt/a b.tar.gz"), Path("/opt/c.rego"))
+
+
+def test_f19_no_discovery_re_points_anything() -> None:
+    with pytest.raises(ConfigError, match="re-point"):
+        read("discovery: {name: example, resource: /configuration/authz.tar.gz}")
+
+
+@pytest.mark.parametrize("where", ["service: log", "plugin: my_logs"])
+def test_records_that_would_be_missed_where_they_are_looked_for_refuse(where: str) -> None:
+    with pytest.raises(ConfigError, match="not uploaded"):
+        read(f"decision_logs: {{{where}}}")
 
 
 def test_labels_go_into_the_records() -> None:

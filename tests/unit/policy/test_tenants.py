@@ -43,7 +43,7 @@ def config(folder: Path, **changes: Any) -> Config:
     for signer in (RELEASE, ACME, GLOBEX):
         keys[signer.name] = folder / f"{signer.name}.pem"
         keys[signer.name].write_bytes(public_pem(signer.private))
-    trust = BundleTrust(keys=keys, signers=changes.pop("signers", SIGNERS))
+    trust = BundleTrust(keys={**keys}, signers=changes.pop("signers", SIGNERS))
     policy = Policy(**{"bundles": BUNDLES, "state": folder / "state", "trust": trust, **changes})
     return Config(policy=policy, control=Control(url="http://127.0.0.1:1", state=folder / "sidecar"))
 
