@@ -14,7 +14,7 @@ from authz.policy.plugin_configuration import plugin_configuration
 from authz.wiring import Sidecar
 from tests.contracts.test_bundle_origins import Shelf, sends, serving
 from tests.e2e.stack import eventually
-from tests.publisher import DAY_NS, RELEASE, STRANGER, Publisher, public_pem
+from tests.publisher import DAY_NS, RELEASE, STRANGER, Publisher, Signer, public_pem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,11 +31,10 @@ def shelf() -> Iterator[Shelf]:
         yield made
 
 
-def release(**changes: Any) -> Publisher:
+def release(signer: Signer = RELEASE) -> Publisher:
     now_ns = time.time_ns()
     life = {"created_at": written(now_ns - DAY_NS), "expires_at": written(now_ns + DAY_NS)}
-    files = {"policy.rego": POLICY}
-    return Publisher(**({"declared": life, "files": files, "roots": ("envoy",)} | changes))
+    return Publisher(declared=life, files={"policy.rego": POLICY}, roots=("envoy",), signer=signer)
 
 
 def configured(shelf: Shelf, folder: Path, *, signed: bool) -> Sidecar:
@@ -73,7 +72,7 @@ def test_a_bundle_is_followed_with_its_token_as_opas_configuration_says(
 
 
 def test_f1_a_bundle_that_the_named_key_has_not_signed_never_answers(shelf: Shelf, tmp_path: Path) -> None:
-    shelf.answers["/b.tar.gz"] = sends(release(signer=STRANGER).packed(), etag='"1"')
+    shelf.answers["/b.tar.gz"] = sends(release(STRANGER).packed(), etag='"1"')
     sidecar = configured(shelf, tmp_path, signed=True)
     sidecar.start()
     try:
