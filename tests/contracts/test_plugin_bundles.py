@@ -14,11 +14,13 @@ from authz.policy.plugin_configuration import plugin_configuration
 from authz.wiring import Sidecar
 from tests.contracts.test_bundle_origins import Shelf, sends, serving
 from tests.e2e.stack import eventually
-from tests.publisher import DAY_NS, RELEASE, STRANGER, Publisher, Signer, public_pem
+from tests.publisher import DAY_NS, RELEASE, STRANGER, Publisher, public_pem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from tests.publisher import Signer
 
 POLICY = b"package envoy.authz\n\nimport rego.v1\n\ndefault allow := true\n"
 PATIENCE_S = 20.0
