@@ -90,6 +90,7 @@ class Rollouts:
         is_crowded: Callable[[], bool] = lambda: False,
     ) -> None:
         policy = config.policy
+        self._pin: Final = policy.pin
         self._folder: Final[Path] = membership.folder.path.parent / FOLDER
         self._membership = membership
         self._revisions = revisions(config, self._folder / "archives", PulledBlobs(membership, policy.bundle_bytes))
@@ -121,7 +122,7 @@ class Rollouts:
 
     def begin(self) -> None:
         """Put in force what was before, from disk alone."""
-        for path in sorted(self._folder.glob("*.json")) if self._folder.is_dir() else ():
+        for path in sorted(self._folder.glob("*.json")) if self._folder.is_dir() and not self._pin else ():
             try:
                 kept = orjson.loads(path.read_bytes())
                 told = directive.recalled(kept["body"].encode())
@@ -232,8 +233,12 @@ class Rollouts:
         return directive.read(statement, scope, self._keys.get(scope, {}))
 
     def take(self, told: Directive) -> None:
-        """A newer directive; and one that could not take effect yet, again."""
+        """A newer directive; and one that could not take effect yet, again. A service that is pinned only notes it."""
         before = self._told.get(told.scope)
+        if self._pin:
+            if before is None or directive.follows(told, before):
+                self._told[told.scope] = told
+            return
         now = self._enacted(told.scope)
         is_whole = now is not None and now.directive == told and (now.candidate is not None or not _needs(told))
         if before == told and (is_whole or (told.scope, told.candidate, told.version) in self._refused):
@@ -301,6 +306,7 @@ class Rollouts:
             refused="" if is_golden else refused or "",
             golden=refused if is_golden else "",
             tripped=enacted.tripped if enacted is not None and enacted.directive.rollout == told.rollout else "",
+            pinned=self._pin,
             findings=[
                 pb.RolloutFindings(
                     stage_since_ns=since_ns, run=self._run_id, window=number, counted=findings.encode(found)

@@ -311,8 +311,8 @@ class Sidecar:
         return Following(self._config, self.membership, self._clock, self.metrics)
 
     def _take_part(self) -> Rollouts | None:
-        """In rollouts; a service that is pinned takes part in none."""
-        if self.membership is None or self._config.policy.pin:
+        """In rollouts; a service that is pinned takes part in none, and says so."""
+        if self.membership is None:
             return None
         rollouts = Rollouts(
             self._config,

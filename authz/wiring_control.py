@@ -297,7 +297,9 @@ class ControlPlane:
 
     def _rollout_keeper(self) -> RolloutKeeper:
         lease = Lease(self._database, "rollouts", self._instance, clock=self._clock, life_s=ROLLOUTS_LEASE_S)
-        return RolloutKeeper(self._database, self._rollouts.book, self._rollout_judge, Election(lease))
+        return RolloutKeeper(
+            self._database, self._rollouts.book, self._rollouts.reports, self._rollout_judge, Election(lease)
+        )
 
     def _publication(self) -> list[Reading]:
         """How the fast path fares, for a scrape."""

@@ -53,7 +53,7 @@ class RolloutDesk:
         judge = RolloutJudge(self.reports, lambda _connection, _scope: self.sidecars)
         self.service = RolloutsService(self.database, self.book, judge, new_id=random_hex, new_salt=random_hex)
         self.lease = Lease(self.database, "rollouts", random_hex(), clock=SystemClock(), life_s=60)
-        self.keeper = RolloutKeeper(self.database, self.book, judge, Election(self.lease))
+        self.keeper = RolloutKeeper(self.database, self.book, self.reports, judge, Election(self.lease))
 
     def start(self, caller: Caller = LEAD, tenant: str = "acme", **changes: Any) -> pb.Rollout:
         fields: dict[str, Any] = {"candidate": CANDIDATE, "plan": plan(), "reason": REASON} | changes

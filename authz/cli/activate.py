@@ -186,7 +186,8 @@ def _tell(begun: pb.Rollout, shown: Shown, status: pb.RolloutStatus, output: Out
     following, done = int(figures.get("expected", 0)), int(figures.get("reported", 0))
     if output is Output.JSON:
         told = {"activated": True, "rollout": described(begun), "shown": shown.document()}
-        document(told | {"sidecars": {"following": following, "stricter": done}})
+        pinned = [each.sidecar for each in status.sidecars if each.pinned]
+        document(told | {"sidecars": {"following": following, "stricter": done, "pinned": pinned}})
     else:
         present(begun, output)
         line(
@@ -196,7 +197,8 @@ def _tell(begun: pb.Rollout, shown: Shown, status: pb.RolloutStatus, output: Out
         line(f"  in force at {done} of {following} sidecars")
         for each in status.sidecars:
             if not each.ready:
-                line(typer.style(f"    {each.sidecar}  {each.golden or each.refused or 'NOT YET'}", fg="red"))
+                stays = f"pinned to {each.pinned}: it stays with that" if each.pinned else ""
+                line(typer.style(f"    {each.sidecar}  {stays or each.golden or each.refused or 'NOT YET'}", fg="red"))
         if not following:
             line(typer.style("  no sidecar follows this tenant: nothing enforces it yet", fg="red"))
     if is_awaited and done < following:

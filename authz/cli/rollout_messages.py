@@ -110,7 +110,8 @@ def present_status(status: pb.RolloutStatus, output: Output) -> None:
         line(f"  {example.decision_id} {example.agent} {example.tool}: {example.baseline} -> {example.candidate}")
     for sidecar in status.sidecars:
         fault = sidecar.tripped or sidecar.golden or sidecar.refused
-        line(f"  sidecar {sidecar.sidecar}  {fault or ('ready' if sidecar.ready else 'not ready')}")
+        stands = f"pinned to {sidecar.pinned}" if sidecar.pinned else "ready" if sidecar.ready else "not ready"
+        line(f"  sidecar {sidecar.sidecar}  {fault or stands}")
 
 
 def present_steps(steps: Iterable[pb.RolloutTransition]) -> None:

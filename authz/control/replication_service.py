@@ -49,6 +49,7 @@ MAX_WINDOWS: Final = 8
 """That one report of a rollout holds."""
 MAX_RUN: Final = 64
 _CODE: Final = re.compile("[A-Z0-9_]{1,64}")
+_PIN: Final = re.compile("configured|[0-9a-f]{12,64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,6 +240,7 @@ def _standing(report: pb.RolloutReport, sidecar: str) -> Standing:
         refused=_code(report.refused),
         tripped=_code(report.tripped),
         golden=_code(report.golden),
+        pinned=_pin(report.pinned),
     )
 
 
@@ -259,6 +261,11 @@ def _counted(report: pb.RolloutReport) -> list[Counted]:
 def _code(told: str) -> str:
     """A reason code, or what stands for one that is none: sidecars' words reach operators' terminals."""
     return told if not told or _CODE.fullmatch(told) else "UNKNOWN"
+
+
+def _pin(told: str) -> str:
+    """What a sidecar is pinned to, likewise."""
+    return told if not told or _PIN.fullmatch(told) else "UNKNOWN"
 
 
 def _signed(message: Signed) -> pb.SignedBatch:

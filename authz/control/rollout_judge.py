@@ -1,6 +1,7 @@
 """What the figures of a rollout say now, from the reports of every sidecar that it concerns.
 
-Decides which sidecars are waited for: those that follow the scope and were heard lately. Judges the stage as a whole
+Decides which sidecars are waited for: those that follow the scope and were heard lately, but for those that a person
+pinned to something else, which take no part. Judges the stage as a whole
 and its recent windows: a breach of either is one, so that a long calm does not hide what has gone wrong since.
 """
 
@@ -51,8 +52,9 @@ class RolloutJudge:
         standings = tuple(self._reports.standings(connection, rollout.scope))
         if rollout.state not in REVERSIBLE:
             return Judged(judgement=None, found=NOTHING, standings=standings)
-        own = [each for each in standings if each.rollout == rollout.id]
-        expected = {*self._alive(connection, rollout.scope), *(each.sidecar for each in standings)}
+        own = [each for each in standings if each.rollout == rollout.id and not each.pinned]
+        heard = {*self._alive(connection, rollout.scope), *(each.sidecar for each in standings)}
+        expected = heard - {each.sidecar for each in standings if each.pinned}
         fleet = Fleet(
             expected=len(expected),
             reported=sum(each.is_ready and each.version >= rollout.version for each in own),

@@ -1,14 +1,15 @@
 """Moves rollouts on and back by what their gates say; on one instance at a time.
 
-Decides when to look: twice a second, at every scope's last rollout. Each step is written in a transaction that holds
-the scope and in which this instance provably leads, so that two instances never take the same step. Must never end
-because of one rollout: what fails is logged, and tried again.
+Decides when to look: twice a second, at every scope's last rollout; and each hour, at what was found too long ago. Each
+step is written in a transaction that holds the scope and in which this instance provably leads, so that two instances
+never take the same step. Must never end because of one rollout: what fails is logged, and tried again.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+from itertools import count
 from typing import TYPE_CHECKING, Final
 
 from authz.database import LeaseLostError
@@ -23,19 +24,30 @@ if TYPE_CHECKING:
     from authz.database import Database, Election
     from authz.policy.rollout import Transition
     from authz.policy.rollout_plan import Rollout
+    from authz.policy.rollout_reports_sql import RolloutReports
     from authz.policy.rollout_sql import RolloutBook
 
 log: Final = logging.getLogger(__name__)
 LOOK_S: Final = 0.5
+FORGET_EVERY: Final = 7200
+"""Looks; about an hour."""
 _LOOKED_AT: Final = ACTIVE | {State.ENFORCED}
 
 
 class RolloutKeeper:
     """A task beside the calls. `start`, then `stop`; both once."""
 
-    def __init__(self, database: Database, book: RolloutBook, judge: RolloutJudge, election: Election) -> None:
+    def __init__(
+        self,
+        database: Database,
+        book: RolloutBook,
+        reports: RolloutReports,
+        judge: RolloutJudge,
+        election: Election,
+    ) -> None:
         self._database = database
         self._book = book
+        self._reports = reports
         self._judge = judge
         self._election = election
         self._stop = threading.Event()
@@ -64,6 +76,17 @@ class RolloutKeeper:
             scopes = [head.scope for head in self._book.heads(connection) if self._due(connection, head) is not None]
         return [step for scope in scopes if (step := self._advanced(scope)) is not None]
 
+    def forget(self) -> int:
+        """Let go of what was found too long ago, but for what present stages rest on; how many windows went.
+
+        Raises:
+            UnavailableError: the database cannot be used.
+            LeaseLostError: another instance leads.
+        """
+        with self._database.write() as connection:
+            self._election.lease.confirm(connection)
+            return self._reports.forget(connection, [(head.id, head.since_ns) for head in self._book.heads(connection)])
+
     def _due(self, connection: Connection, head: Rollout) -> Transition | None:
         if head.state not in _LOOKED_AT:
             return None
@@ -89,11 +112,15 @@ class RolloutKeeper:
         return step
 
     def _run(self) -> None:
-        while not self._stop.wait(LOOK_S):
+        for number in count():
+            if self._stop.wait(LOOK_S):
+                return
             if not self._election.is_leader:
                 continue
             try:
                 self.look()
+                if number % FORGET_EVERY == 0:
+                    self.forget()
             except LeaseLostError:
                 continue
             except AuthzError as error:

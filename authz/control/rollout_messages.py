@@ -167,6 +167,7 @@ def _standing(standing: Standing) -> pb.SidecarStanding:
         tripped=standing.tripped,
         golden=standing.golden,
         heard_at=_instant(standing.heard_ns),
+        pinned=standing.pinned,
     )
 
 

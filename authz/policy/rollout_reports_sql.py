@@ -2,7 +2,8 @@
 
 Decides which windows count together: those of one stage, and the recent ones of it. A sidecar counts from the beginning
 of a window on, so what it says again replaces what it said before, and a lost report loses nothing. Must never count a
-sidecar as following that has been silent for longer than `HEARD_WITHIN_NS`.
+sidecar as following that has been silent for longer than `HEARD_WITHIN_NS`, nor let go of what the present stage of a
+rollout rests on: what is older goes after `KEPT_NS`, and the steps keep the figures that they rested on.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import BigInteger, Boolean, Column, LargeBinary, Table, Text, select
+from sqlalchemy import BigInteger, Boolean, Column, LargeBinary, Table, Text, delete, select, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
 
 from authz.database import METADATA
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from authz.policy.findings import Findings
 
 HEARD_WITHIN_NS: Final = 10 * 1_000_000_000
+KEPT_NS: Final = 30 * 24 * 3600 * 1_000_000_000
 RECENT: Final = 2
 """Windows: the one under way and the one before."""
 
@@ -40,6 +42,7 @@ STANDINGS: Final = Table(
     Column("tripped", Text, nullable=False),
     Column("golden", Text, nullable=False),
     Column("heard_ns", BigInteger, nullable=False),
+    Column("pinned", Text, nullable=False),
 )
 FINDINGS: Final = Table(
     "rollout_findings",
@@ -65,6 +68,8 @@ class Standing:
     tripped: str = ""
     golden: str = ""
     heard_ns: int = 0
+    pinned: str = ""
+    """What a person had it serve whatever rollouts say."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +125,22 @@ class RolloutReports:
         parts = [(row.number, decode(bytes(row.counted))) for row in rows]
         recent = (part for number, part in parts if number > last - RECENT)
         return together(part for _, part in parts), together(recent)
+
+    def forget(self, connection: Connection, present: Iterable[tuple[str, int]]) -> int:
+        """Let go of what was found in stages that began too long ago, and of sidecars that are silent as long.
+
+        Args:
+            connection: of the caller's transaction.
+            present: rollouts whose present stage keeps its findings, with when that began.
+
+        Returns:
+            How many windows went.
+        """
+        before_ns = self._database.now_ns(connection) - KEPT_NS
+        connection.execute(delete(STANDINGS).where(STANDINGS.c.heard_ns < before_ns))
+        old = delete(FINDINGS).where(FINDINGS.c.since_ns < before_ns)
+        kept = tuple_(FINDINGS.c.rollout, FINDINGS.c.since_ns).in_([*present])
+        return connection.execute(old.where(~kept)).rowcount
 
 
 def _upsert(dialect: Any, table: Table) -> Any:  # noqa: ANN401 - of either dialect

@@ -7,13 +7,15 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import select, text, update
 from sqlalchemy.exc import IntegrityError
 
 from authz._gen.authz.control.v1 import rollouts_pb2 as pb
 from authz.control.refusals import Code, RefusedError
 from authz.database import Database, LeaseLostError, migrate
+from authz.policy.findings import NOTHING, encode
 from authz.policy.rollout_plan import Plan
+from authz.policy.rollout_reports_sql import FINDINGS, STANDINGS, Counted, Standing
 from tests.rollouts import (
     AUTHOR,
     CANDIDATE,
@@ -95,6 +97,45 @@ def test_missing_data_moves_nothing(desk: RolloutDesk) -> None:
     desk.report()
     assert desk.look() == []
     assert desk.status().outcome == "undecided"
+
+
+def test_nothing_waits_for_a_sidecar_that_a_person_pinned_and_it_is_named(desk: RolloutDesk) -> None:
+    desk.start()
+    desk.sidecars = {"one", "two"}
+    desk.stand("two", is_ready=False, pinned="4be1c0a97d35")
+    assert desk.look() == []
+    assert desk.status().outcome == "undecided"
+    desk.report()
+    status = desk.status()
+    assert next(gate.figures["expected"] for gate in status.gates if gate.gate == "health") == 1
+    assert {each.sidecar: each.pinned for each in status.sidecars} == {"one": "", "two": "4be1c0a97d35"}
+    assert desk.look() == ["canary-1"]
+    desk.stand("two")
+    desk.report("two")
+    assert [each.pinned for each in desk.status().sidecars] == ["", ""]
+
+
+def test_what_was_found_of_stages_long_over_goes_and_of_the_present_one_stays(database: Database) -> None:
+    desk = RolloutDesk(database)
+    desk.lease.take()
+    assert desk.keeper.forget() == 0
+    desk.start()
+    desk.report()
+    now = desk.status().rollout
+    with database.write() as connection:
+        for rollout, since_ns in (("long-over", 1), (now.id, 2), ("of-late", database.now_ns(connection))):
+            standing = Standing(sidecar="gone", rollout=rollout, version=1, is_ready=True)
+            found = Counted(since_ns=since_ns, run="r", number=0, document=encode(NOTHING))
+            desk.reports.put(connection, "acme", standing, [found])
+        assert desk.reports.forget(connection, [("long-over", 1), (now.id, 2)]) == 0
+        connection.execute(update(STANDINGS).where(STANDINGS.c.sidecar == "gone").values(heard_ns=1))
+    assert desk.keeper.forget() == 2
+    with database.read() as connection:
+        left = {*connection.execute(select(FINDINGS.c.rollout)).scalars()}
+        heard = {*connection.execute(select(STANDINGS.c.sidecar)).scalars()}
+    assert (left, heard) == ({now.id, "of-late"}, {"one"})
+    assert desk.status().compared == 1_000
+    assert desk.keeper.forget() == 0
 
 
 def test_what_went_wrong_of_late_counts_after_a_long_calm(desk: RolloutDesk) -> None:

@@ -57,7 +57,12 @@ class SidecarHere:
     """The parts of a sidecar that rollouts need, over real policies."""
 
     def __init__(
-        self, member: Membership, folder: Path, base: bytes = BASE, own: Mapping[str, bytes] = MappingProxyType({})
+        self,
+        member: Membership,
+        folder: Path,
+        base: bytes = BASE,
+        own: Mapping[str, bytes] = MappingProxyType({}),
+        pin: str = "",
     ) -> None:
         folder.mkdir(exist_ok=True)
         self.candidates = folder / "candidates"
@@ -65,7 +70,7 @@ class SidecarHere:
         configured = folder / "base.tar.gz"
         configured.write_bytes(packed(base))
         config = Config(
-            policy=Policy(paths=(configured,), candidates=self.candidates),
+            policy=Policy(paths=(configured,), candidates=self.candidates, pin=pin),
             control=Control(url="http://127.0.0.1:1", state=folder),
         )
         self.activation = activated(archive_source(configured, "agent"))
@@ -141,10 +146,15 @@ class Room:
     def status(self) -> pb.RolloutStatus:
         return self.control.ask("Rollouts/ReadRollout", pb.ReadRolloutRequest(tenant="acme"), pb.RolloutStatus)
 
-    def restarted(self) -> SidecarHere:
+    def standing(self) -> tuple[str, bool]:
+        """What the sidecar is pinned to, and whether it is ready, as the control plane tells it."""
+        mine = self.member.identity.sidecar
+        return next((each.pinned, each.ready) for each in self.status().sidecars if each.sidecar == mine)
+
+    def restarted(self, pin: str = "") -> SidecarHere:
         """The same sidecar after a restart, before it has heard anything."""
         self.sidecar.stop()
-        self.sidecar = SidecarHere(self.member, self.folder / "service")
+        self.sidecar = SidecarHere(self.member, self.folder / "service", pin=pin)
         return self.sidecar
 
 
@@ -215,6 +225,21 @@ def test_a_restart_without_network_goes_on_as_before_and_with_the_same_agents(ro
     again = room.restarted()
     assert [again.ask(f"agent-{number}") for number in range(30)] == before
     assert set(before) == {"base", "candidate"}
+
+
+def test_a_sidecar_that_is_pinned_follows_nothing_says_so_and_goes_on_afterwards(room: Room) -> None:
+    room.start(room.sidecar.place(CANDIDATE), no_shadow=True, waves=[1.0])
+    room.sidecar.rollouts.once()
+    assert room.sidecar.answers() == {"candidate"}
+    pinned = room.restarted("configured")
+    for _ in range(2):
+        pinned.rollouts.once()
+    assert pinned.answers() == {"base"}
+    assert room.standing() == ("configured", False)
+    assert room.restarted().answers() == {"candidate"}
+    room.sidecar.rollouts.once()
+    room.sidecar.rollouts.once()
+    assert room.standing() == ("", True)
 
 
 def test_a_candidate_that_is_not_to_be_had_answers_nobody_and_is_waited_for(room: Room) -> None:

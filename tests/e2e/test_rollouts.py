@@ -65,7 +65,7 @@ def test_one_command_has_the_stricter_of_two_policies_answer_at_every_sidecar(st
     with rollback.loaded(stack, rate=40, agents=20) as met:
         eventually(lambda: bool(stack.records()), START_S)
         told = _told([*command, "--state", str(stack.folder / "control")])
-        assert told["sidecars"] == {"following": 2, "stricter": 2}
+        assert told["sidecars"] == {"following": 2, "stricter": 2, "pinned": []}
         assert told["shown"]["looser"] == 0
         known = {record["decision_id"] for record in stack.records()}
 

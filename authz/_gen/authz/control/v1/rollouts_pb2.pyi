@@ -158,7 +158,7 @@ class Disagreement(_message.Message):
     def __init__(self, decision_id: _Optional[str] = ..., agent: _Optional[str] = ..., tool: _Optional[str] = ..., baseline: _Optional[str] = ..., candidate: _Optional[str] = ..., rules: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class SidecarStanding(_message.Message):
-    __slots__ = ("sidecar", "version", "ready", "refused", "tripped", "golden", "heard_at")
+    __slots__ = ("sidecar", "version", "ready", "refused", "tripped", "golden", "heard_at", "pinned")
     SIDECAR_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     READY_FIELD_NUMBER: _ClassVar[int]
@@ -166,6 +166,7 @@ class SidecarStanding(_message.Message):
     TRIPPED_FIELD_NUMBER: _ClassVar[int]
     GOLDEN_FIELD_NUMBER: _ClassVar[int]
     HEARD_AT_FIELD_NUMBER: _ClassVar[int]
+    PINNED_FIELD_NUMBER: _ClassVar[int]
     sidecar: str
     version: int
     ready: bool
@@ -173,7 +174,8 @@ class SidecarStanding(_message.Message):
     tripped: str
     golden: str
     heard_at: _timestamp_pb2.Timestamp
-    def __init__(self, sidecar: _Optional[str] = ..., version: _Optional[int] = ..., ready: _Optional[bool] = ..., refused: _Optional[str] = ..., tripped: _Optional[str] = ..., golden: _Optional[str] = ..., heard_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    pinned: str
+    def __init__(self, sidecar: _Optional[str] = ..., version: _Optional[int] = ..., ready: _Optional[bool] = ..., refused: _Optional[str] = ..., tripped: _Optional[str] = ..., golden: _Optional[str] = ..., heard_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., pinned: _Optional[str] = ...) -> None: ...
 
 class RolloutStatus(_message.Message):
     __slots__ = ("rollout", "outcome", "gates", "rankings", "examples", "sidecars", "compared", "shed")

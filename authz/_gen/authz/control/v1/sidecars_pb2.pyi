@@ -281,7 +281,7 @@ class ReportBundlesResponse(_message.Message):
     def __init__(self) -> None: ...
 
 class RolloutReport(_message.Message):
-    __slots__ = ("tenant", "rollout", "version", "ready", "refused", "tripped", "golden", "findings")
+    __slots__ = ("tenant", "rollout", "version", "ready", "refused", "tripped", "golden", "findings", "pinned")
     TENANT_FIELD_NUMBER: _ClassVar[int]
     ROLLOUT_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -290,6 +290,7 @@ class RolloutReport(_message.Message):
     TRIPPED_FIELD_NUMBER: _ClassVar[int]
     GOLDEN_FIELD_NUMBER: _ClassVar[int]
     FINDINGS_FIELD_NUMBER: _ClassVar[int]
+    PINNED_FIELD_NUMBER: _ClassVar[int]
     tenant: str
     rollout: str
     version: int
@@ -298,7 +299,8 @@ class RolloutReport(_message.Message):
     tripped: str
     golden: str
     findings: _containers.RepeatedCompositeFieldContainer[RolloutFindings]
-    def __init__(self, tenant: _Optional[str] = ..., rollout: _Optional[str] = ..., version: _Optional[int] = ..., ready: _Optional[bool] = ..., refused: _Optional[str] = ..., tripped: _Optional[str] = ..., golden: _Optional[str] = ..., findings: _Optional[_Iterable[_Union[RolloutFindings, _Mapping]]] = ...) -> None: ...
+    pinned: str
+    def __init__(self, tenant: _Optional[str] = ..., rollout: _Optional[str] = ..., version: _Optional[int] = ..., ready: _Optional[bool] = ..., refused: _Optional[str] = ..., tripped: _Optional[str] = ..., golden: _Optional[str] = ..., findings: _Optional[_Iterable[_Union[RolloutFindings, _Mapping]]] = ..., pinned: _Optional[str] = ...) -> None: ...
 
 class RolloutFindings(_message.Message):
     __slots__ = ("stage_since_ns", "run", "window", "counted")
