@@ -134,6 +134,8 @@ class BundlesService:
         seen = self._registry.seen(place)
         # What is published for a tenant must be meant for it, and signed by those who may speak for it.
         mine = replace(pins, tenants=(place.tenant,)) if place.tenant else pins
+        if pins.names(place.tenant):
+            mine = pins.of_tenant(place.tenant)
         verified = trust.verify(candidate, mine, seen, now_ns=self._clock.unix_ns())
         push = Push(
             place=place,

@@ -88,9 +88,17 @@ class Trust:
             if not 1 <= entry.threshold <= len({*entry.keys}):
                 raise ConfigError("policy.trust: a threshold is not within the number of its keys")
 
+    def names(self, tenant: str) -> bool:
+        """Whether somebody is named who may sign for that tenant."""
+        return any(tenant in (entry.tenants or ()) for entry in self.signers)
+
     def of_tenant(self, tenant: str) -> Trust:
-        """For a bundle that judges one tenant's calls: only who is named for that tenant may sign it."""
-        named = tuple(entry for entry in self.signers if entry.tenants is not None and tenant in entry.tenants)
+        """For a tenant's own bundle: who is named for that tenant may sign it, and nobody else.
+
+        Raises:
+            ConfigError: nobody is.
+        """
+        named = tuple(entry for entry in self.signers if tenant in (entry.tenants or ()))
         return replace(self, signers=named, tenants=(tenant,))
 
     def of_platform(self, tenants: Iterable[str]) -> Trust:

@@ -174,6 +174,18 @@ def test_a_signer_of_one_tenant_cannot_publish_for_another(registry: Registry) -
     assert refusal(registry, mine, tenant="", pins=pins) == "BUNDLE_SIGNERS"
 
 
+def test_pins_of_a_sidecar_with_tenants_of_their_own_publish_what_it_would_take(registry: Registry) -> None:
+    """Whatever the order of the entries: a tenant's own signers are asked before everybody's."""
+    signers = (Signers(keys=("release",)), Signers(keys=("security",), tenants=("acme",)))
+    pins = trust(RELEASE, SECURITY, signers=signers)
+    own = Publisher(declared={"tenants": ["acme"]}, signer=SECURITY)
+    assert push(registry, own, pins=pins)
+    assert refusal(registry, own.bent(signer=RELEASE), pins=pins) == "BUNDLE_SIGNERS"
+    assert refusal(registry, own.bent(declared={}), pins=pins) == "BUNDLE_TENANT"
+    assert refusal(registry, own, tenant="", pins=pins) == "BUNDLE_SIGNERS"
+    assert push(registry, Publisher(), tenant="", pins=pins)
+
+
 def test_f4_an_older_sequence_is_served_again_only_by_a_signed_rollback(registry: Registry) -> None:
     old, new = Publisher(sequence=10), Publisher(sequence=11)
     first = push(registry, old)

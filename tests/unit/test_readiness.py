@@ -12,7 +12,20 @@ import pytest
 from pydantic import SecretStr
 
 from authz.clock import SystemClock
-from authz.config import Audit, Config, Control, Issuer, Limits, Listen, Policy, Revocation, Route, Telemetry
+from authz.config import (
+    Audit,
+    BundleTrust,
+    Config,
+    Control,
+    Issuer,
+    Limits,
+    Listen,
+    Policy,
+    PublishedBundle,
+    Revocation,
+    Route,
+    Telemetry,
+)
 from authz.control.certificates import issue_sidecar, new_authority
 from authz.edge.diagnostics import Diagnostics
 from authz.enrolment.folder import IdentityFolder
@@ -22,6 +35,7 @@ from authz.readiness import State, Subject, examine
 from authz.resources import shared
 from authz.revocation.follower import Follower
 from tests.fakes import FakeClock
+from tests.publisher import RELEASE, public_pem
 from tests.replication import both
 
 if TYPE_CHECKING:
@@ -128,6 +142,15 @@ def test_keys_that_cannot_be_read_fail(config: Config, tmp_path: Path, document:
         keys.write_text(document)
     issuer = Issuer(issuer="https://issuer", audience="tools", jwks=str(keys))
     assert only(changed(config, issuers=(issuer,)), "keys")[0] is State.FAILED
+
+
+def test_each_published_bundle_is_looked_for_on_the_disk(config: Config, tmp_path: Path) -> None:
+    (tmp_path / "release.pem").write_bytes(public_pem(RELEASE.private))
+    trust = BundleTrust(keys={"release": tmp_path / "release.pem"})
+    bundles = (PublishedBundle(name="base"), PublishedBundle(name="own", tenant="acme"))
+    published = Policy(bundles=bundles, trust=trust, state=tmp_path / "state")
+    found = [(part.state, part.found) for part in look(changed(config, policy=published), "policy")]
+    assert found == [(State.WARNING, f"no copy of {path} is kept here yet") for path in ("base", "acme/own")]
 
 
 def test_keys_behind_a_url_that_does_not_answer_are_unavailable(config: Config) -> None:
