@@ -452,6 +452,7 @@ class Sidecar:
             Reading(names.CACHE_HITS, engine["hits"], ("query",)),
             Reading(names.CACHE_MISSES, engine["misses"], ("query",)),
             Reading(names.CACHE_ENTRIES, engine["queries"], ("query",)),
+            Reading(names.ENGINE_HEAP, engine["heap_bytes"]),
         ]
         if self._log is not None:
             stats = self._log.stats()

@@ -46,6 +46,10 @@ class Sidecar:
     diagnostics: str
     records: Path
 
+    def log(self) -> str:
+        """What it printed."""
+        return (self.records.parent / "serve.log").read_text()
+
     def metrics(self) -> dict[str, float]:
         """Every sample by its name and labels, as they are exposed."""
         with urllib.request.urlopen(f"http://{self.diagnostics}/metrics", timeout=10) as answer:

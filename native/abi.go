@@ -8,6 +8,7 @@ import "C"
 import (
 	"runtime"
 	"runtime/debug"
+	"runtime/metrics"
 	"strings"
 	"time"
 
@@ -68,7 +69,7 @@ func AuthzConfigure(options *C.uint8_t, size C.size_t, out *C.authz_result) {
 			runtime.GOMAXPROCS(processors + asked.ProgramThreads)
 		}
 		if asked.GCPercent > 0 {
-			debug.SetGCPercent(asked.GCPercent)
+			compiled.Pace(asked.GCPercent)
 		}
 		if asked.MemoryLimit > 0 {
 			debug.SetMemoryLimit(asked.MemoryLimit)
@@ -116,8 +117,8 @@ func AuthzClosePolicy(handle C.uint64_t) {
 	if err != nil {
 		return
 	}
-	compiled.Close(policy)
 	queries.removeAll(func(asked query) bool { return asked.policy == uint64(handle) })
+	compiled.Close(policy)
 }
 
 // AuthzPrepare makes a policy's entrypoint ready to be asked.
@@ -229,11 +230,21 @@ func AuthzTakePrints(out *C.authz_result) {
 	})
 }
 
-// AuthzEngineStats tells what is compiled and prepared.
+// engineStats add to the cache's what is on the heap, live or not collected yet.
+type engineStats struct {
+	engine.CacheStats
+	HeapBytes uint64 `json:"heap_bytes"`
+}
+
+// AuthzEngineStats tells what is compiled and prepared, and the size of the heap.
 //
 //export AuthzEngineStats
 func AuthzEngineStats(out *C.authz_result) {
-	answer(out, func() ([]byte, error) { return describe(compiled.Stats(), nil) })
+	answer(out, func() ([]byte, error) {
+		heap := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
+		metrics.Read(heap)
+		return describe(engineStats{compiled.Stats(), heap[0].Value.Uint64()}, nil)
+	})
 }
 
 // AuthzArmFault makes a named place panic once. For tests.

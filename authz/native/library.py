@@ -116,7 +116,7 @@ class Library:
         return self._boundary.document(self._boundary.lib.AuthzTakePrints)
 
     def engine_stats(self) -> dict[str, int]:
-        """The cache of prepared queries: `{policies, queries, hits, misses}`."""
+        """The cache of prepared queries and Go's heap: `{policies, queries, hits, misses, heap_bytes}`."""
         counters: dict[str, int] = self._boundary.document(self._boundary.lib.AuthzEngineStats)
         return counters
 

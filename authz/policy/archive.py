@@ -11,6 +11,7 @@ Trusts `zlib` for the inflating, bounded, and `tarfile` for the fields of one he
 
 from __future__ import annotations
 
+import os
 import re
 import tarfile
 import zlib
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 from authz.errors import BundleError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
 
 MAX_BYTES: Final = 32 << 20
@@ -62,6 +63,8 @@ _GZIP: Final = 16 + zlib.MAX_WBITS
 _CHUNK: Final = 1 << 16
 _SMALL: Final = 1 << 16
 """An archive that unpacks to no more than this is no bomb, whatever its ratio: tar pads with zeros."""
+_LARGE: Final = 1 << 20
+"""What takes long enough to copy that a decision would notice."""
 _SEGMENT: Final = re.compile(r"[A-Za-z0-9_.@+=~-]+")
 # What may stand in an extended header: it names no other file and no other size than the header after it.
 _HARMLESS: Final = frozenset({"atime", "ctime", "mtime", "uid", "gid", "uname", "gname", "comment"})
@@ -110,7 +113,22 @@ def write(files: Mapping[str, bytes], *, level: int = SHIPPED) -> bytes:
         parts += [files[path], bytes(-len(files[path]) % _BLOCK)]
     parts.append(bytes(2 * _BLOCK))
     packer = zlib.compressobj(level, zlib.DEFLATED, _GZIP)
-    return packer.compress(b"".join(parts)) + packer.flush()
+    pieces = (memoryview(part)[at : at + _LARGE] for part in parts for at in range(0, len(part), _LARGE))
+    return _gathered([*map(packer.compress, pieces), packer.flush()])
+
+
+def _gathered(pieces: Sequence[bytes | memoryview]) -> bytes:
+    """The pieces as one. Megabytes are copied by the kernel: `join` would hold the interpreter's lock meanwhile."""
+    size = sum(map(len, pieces))
+    if size < _LARGE or not hasattr(os, "memfd_create"):
+        return b"".join(pieces)
+    with os.fdopen(os.memfd_create("bundle"), "wb+", buffering=0) as memory:
+        memory.writelines(pieces)
+        memory.seek(0)
+        gathered = memory.read(size)
+    if len(gathered) != size:
+        raise MemoryError
+    return gathered
 
 
 def _unzip(archive: bytes, bounds: Bounds) -> bytearray:
@@ -120,11 +138,12 @@ def _unzip(archive: bytes, bounds: Bounds) -> bytearray:
         raise _broken("it is empty or not there")
     # Beside the files: a header for each, and what fills their last blocks.
     most = bounds.total_bytes + 2 * _BLOCK * (bounds.entries + 1) + tarfile.RECORDSIZE
-    inflate, unpacked, pending = zlib.decompressobj(_GZIP), bytearray(), archive
+    inflate, unpacked, at, tail = zlib.decompressobj(_GZIP), bytearray(), 0, b""
     try:
-        while pending and not inflate.eof:
+        while not inflate.eof and (pending := tail or archive[at : at + _CHUNK]):
+            at += 0 if tail else len(pending)
             unpacked += inflate.decompress(pending, _CHUNK)
-            pending = inflate.unconsumed_tail
+            tail = inflate.unconsumed_tail
             if len(unpacked) > max(_SMALL, bounds.ratio * len(archive)):
                 raise BundleError(f"a byte of the archive unpacks to over {bounds.ratio}", code="BUNDLE_RATIO")
             if len(unpacked) > most:
@@ -132,7 +151,7 @@ def _unzip(archive: bytes, bounds: Bounds) -> bytearray:
     except zlib.error:
         raise _broken("it is not gzip") from None
     # A second member is what other readers go on with, and what this one would never have looked at.
-    if not inflate.eof or inflate.unused_data:
+    if not inflate.eof or inflate.unused_data or at < len(archive):
         raise _broken("it is cut short" if not inflate.eof else "bytes follow the gzip member")
     return unpacked
 
@@ -143,7 +162,7 @@ def _entries(tar: bytearray, bounds: Bounds) -> Iterator[tuple[tarfile.TarInfo, 
     while any(tar[offset : offset + _BLOCK]):
         header = _header(bytes(tar[offset : offset + _BLOCK]))
         start = offset + _BLOCK
-        content = bytes(whole[start : start + header.size])
+        content = _gathered([whole[start : start + header.size]])
         if header.size < 0 or len(content) < header.size:
             raise _broken("it is cut short")
         if header.type in _HEADERS:

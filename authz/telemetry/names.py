@@ -126,6 +126,9 @@ STEP_DURATION: Final = Metric(
 CACHE_HITS: Final = Metric("authz_cache_hits", "counter", ("cache",), "Lookups answered from a cache.")
 CACHE_MISSES: Final = Metric("authz_cache_misses", "counter", ("cache",), "Lookups that a cache could not answer.")
 CACHE_ENTRIES: Final = Metric("authz_cache_entries", "gauge", ("cache",), "Entries in a cache.")
+ENGINE_HEAP: Final = Metric(
+    "authz_engine_heap_bytes", "gauge", (), "Go's heap, which holds compiled policies: live, or not collected yet."
+)
 RECORDS_WRITTEN: Final = Metric("authz_records_written", "counter", (), "Records appended to the log.")
 RECORDS_LOST: Final = Metric("authz_records_lost", "counter", (), "Records that could not be appended.")
 SPANS_EXPORTED: Final = Metric("authz_spans_exported", "counter", (), "Spans handed to every exporter.")
@@ -192,8 +195,9 @@ KILL_PUBLICATION: Final = Metric(
 )
 
 METRICS: Final = (
-    DECISIONS, DURATION, STEP_DURATION, CACHE_HITS, CACHE_MISSES, CACHE_ENTRIES, RECORDS_WRITTEN, RECORDS_LOST,
-    SPANS_EXPORTED, SPANS_DROPPED, READY, CONFIG, CONFIG_DRIFT, REVOCATION_MODE, KILLS_AGE, KILLS_EPOCH, KILLS_SEQUENCE,
+    DECISIONS, DURATION, STEP_DURATION, CACHE_HITS, CACHE_MISSES, CACHE_ENTRIES, ENGINE_HEAP, RECORDS_WRITTEN,
+    RECORDS_LOST, SPANS_EXPORTED, SPANS_DROPPED, READY, CONFIG, CONFIG_DRIFT, REVOCATION_MODE, KILLS_AGE, KILLS_EPOCH,
+    KILLS_SEQUENCE,
     KILLS_KNOWN, KILL_EFFECT, KILL_MESSAGES_REFUSED, KILL_LINK_FAILURES, BUILD, POLICY, ACTIVATIONS, ROLLOUT_COMPARED,
     ROLLOUT_TRIPPED, OPA_DURATION,
     OPA_ERRORS, CONTROL_CALLS,

@@ -121,7 +121,8 @@ func (o options) call(
 		}
 		var answer []byte
 		request := &o.requests[n%len(o.requests)]
-		if connection.Invoke(context.Background(), o.method, request, &answer) != nil || len(answer) == 0 {
+		if err := connection.Invoke(context.Background(), o.method, request, &answer); err != nil || len(answer) == 0 {
+			log.Printf("no answer: %v", err)
 			failed++
 		}
 		took = append(took, time.Since(due))

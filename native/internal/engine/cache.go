@@ -13,6 +13,7 @@ type Cache struct {
 
 	mutex    sync.Mutex
 	policies map[identity]*shared
+	pace     pace
 }
 
 // identity holds the roots too: places in errors and explanations name the files that were asked for.
@@ -36,7 +37,7 @@ type CacheStats struct {
 }
 
 // NewCache makes an empty cache.
-func NewCache() *Cache { return &Cache{policies: map[identity]*shared{}} }
+func NewCache() *Cache { return &Cache{policies: map[identity]*shared{}, pace: pace{percent: 100}} }
 
 // Open reads a policy's files and compiles them, unless the same ones are open. Each Open needs its own Close.
 func (c *Cache) Open(options Options) (*Policy, error) {
@@ -45,19 +46,33 @@ func (c *Cache) Open(options Options) (*Policy, error) {
 		return nil, policyError(err)
 	}
 	key := identity{options.Contract, read.digest(), strings.Join(read.roots, "\x00")}
-	c.mutex.Lock()
-	defer c.mutex.Unlock()
-	if found, known := c.policies[key]; known {
-		found.holders++
-		return found.Policy, nil
+	if known := c.hold(key, nil); known != nil {
+		return known, nil
 	}
+	// Not under the lock: a large policy compiles for seconds, and others open, close and count meanwhile.
 	policy, err := read.compile(key)
 	if err != nil {
 		return nil, policyError(err)
 	}
 	policy.cache = c
-	c.policies[key] = &shared{Policy: policy, holders: 1}
-	return policy, nil
+	return c.hold(key, policy), nil
+}
+
+// hold counts one more holder of the policy that is open under this key, else of this one; nil if neither is there.
+func (c *Cache) hold(key identity, compiled *Policy) *Policy {
+	c.mutex.Lock()
+	defer c.mutex.Unlock()
+	found, known := c.policies[key]
+	if !known {
+		if compiled == nil {
+			return nil
+		}
+		found = &shared{Policy: compiled}
+		c.policies[key] = found
+		c.pace.add(compiled.bytes)
+	}
+	found.holders++
+	return found.Policy
 }
 
 // Close gives up one Open. Evaluations under way finish.
@@ -68,8 +83,17 @@ func (c *Cache) Close(policy *Policy) {
 		found.holders--
 		if found.holders == 0 {
 			delete(c.policies, policy.identity)
+			c.pace.add(-policy.bytes)
 		}
 	}
+}
+
+// Pace sets how far the heap may grow between two collections, in percent, while policies are small.
+func (c *Cache) Pace(percent int) {
+	c.mutex.Lock()
+	defer c.mutex.Unlock()
+	c.pace.percent = percent
+	c.pace.set()
 }
 
 // Stats counts what is open.

@@ -35,6 +35,7 @@ type Policy struct {
 
 	identity identity
 	contract Contract
+	bytes    int64
 	compiler *ast.Compiler
 	store    storage.Store
 	seen     *view
@@ -56,6 +57,7 @@ func (s *snapshot) compile(key identity) (*Policy, error) {
 		Metadata: map[string]any{},
 		identity: key,
 		contract: key.contract,
+		bytes:    s.total,
 		store: inmem.NewFromObjectWithOpts(
 			loaded.documents, inmem.OptRoundTripOnWrite(false), inmem.OptReturnASTValuesOnRead(true),
 		),

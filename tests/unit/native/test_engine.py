@@ -170,7 +170,8 @@ def test_the_same_policy_is_compiled_once(library: Library, tmp_path: Path) -> N
         first.prepare("authz/once")
         second.prepare("authz/once")
         after = library.engine_stats()
-    assert {name: after[name] - before[name] for name in after} == {"policies": 1, "queries": 1, "hits": 1, "misses": 1}
+    expected = {"policies": 1, "queries": 1, "hits": 1, "misses": 1}
+    assert {name: after[name] - before[name] for name in expected} == expected
     assert library.engine_stats()["policies"] == before["policies"]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
 import tarfile
 import tracemalloc
 import zlib
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from authz.errors import BundleError
-from authz.policy.archive import BOUNDS, Bounds, read, write
+from authz.policy.archive import BOUNDS, SHIPPED, STORED, Bounds, read, write
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,6 +46,12 @@ def code(archive: bytes, bounds: Bounds = BOUNDS) -> str:
 
 def test_what_is_written_is_read_back() -> None:
     assert read(write(FILES)) == FILES
+
+
+def test_megabytes_are_read_back_as_they_were_written() -> None:
+    large = {"data.json": os.urandom((3 << 20) + 1), "policy.rego": b"package authz\n", "z/data.json": bytes(1 << 20)}
+    for level in (SHIPPED, STORED):
+        assert read(write(large, level=level)) == large
 
 
 def test_the_same_files_give_the_same_bytes_in_any_order() -> None:
