@@ -38,6 +38,8 @@ PATCH: Final = "patch.json"
 SPLICES: Final = "splices.json"
 MOST_BYTES: Final = 1 << 20
 """Of a delta that is kept for others."""
+PARSED_BYTES: Final = 4 << 20
+"""What one may unpack to: its lists are parsed beside decisions, and nobody vouches for it."""
 _DATA: Final = "data.json"
 _FILES: Final = frozenset({MANIFEST, SIGNATURES, PATCH, SPLICES})
 # What of a manifest may differ: OPA takes a delta only with the roots that it has.
@@ -80,7 +82,7 @@ def apply(base: bytes, delta: bytes, bounds: Bounds = BOUNDS) -> bytes:
         BundleError: BUNDLE_DELTA_BASE, it is of another archive; BUNDLE_DELTA_EMPTY, it changes no data; BUNDLE_DELTA,
             it cannot be read or does not give the archive that it promises; or as `archive.read` raises.
     """
-    packed = archive.read(delta, bounds)
+    packed = archive.read(delta, archive.bounds(PARSED_BYTES))
     if not {MANIFEST, PATCH, SPLICES} <= packed.keys() <= _FILES:
         raise _refused("it is not one of these")
     _check_patch(packed[PATCH])
@@ -100,10 +102,10 @@ def apply(base: bytes, delta: bytes, bounds: Bounds = BOUNDS) -> bytes:
     return made
 
 
-def is_delta(packed: bytes, bounds: Bounds = BOUNDS) -> bool:
+def is_delta(packed: bytes) -> bool:
     """Whether these bytes are a delta bundle, ours or another's, and no whole archive."""
     try:
-        return len(packed) <= MOST_BYTES and PATCH in archive.read(packed, bounds)
+        return len(packed) <= MOST_BYTES and PATCH in archive.read(packed)
     except BundleError:
         return False
 

@@ -82,7 +82,10 @@ class ControlOrigin:
         except BundleError as error:
             log.warning("a delta of %s is not used, the whole archive is fetched: %s", self.path, error)
             return None
-        return made if self.tag(made) == newest.sha256 else None
+        if self.tag(made) != newest.sha256:
+            return None  # an old delta, which promised another archive
+        log.info("the newest archive of %s came as a delta of %d bytes", self.path, len(newest.delta))
+        return made
 
     def _archive(self, newest: pb.Newest) -> bytes:
         if newest.size > self._archive_bytes:

@@ -95,10 +95,11 @@ class HttpOrigin:
         status, told, content = self._get(self.path, headers, self._archive_bytes, wait_s)
         if status == _OK and base and delta.is_delta(content):
             try:
-                content = delta.apply(base, content, bounds(self._archive_bytes))
+                sent, content = len(content), delta.apply(base, content, bounds(self._archive_bytes))
             except BundleError as error:
                 log.warning("a delta of %s is not used, the whole archive is fetched: %s", self.path, error)
                 return self.read("")
+            log.info("the newest archive of %s came as a delta of %d bytes", self.path, sent)
         is_held = bool(wait_s) and told.get("content-type", "") == LONG_POLL
         if status == _NOT_MODIFIED and known:
             return Offer(tag=known, archive=None, beside=self._beside(), is_held=is_held)

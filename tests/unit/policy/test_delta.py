@@ -142,6 +142,12 @@ def test_f14_what_a_delta_makes_is_within_the_bounds_of_an_archive() -> None:
         delta.apply(BASE, bent(splices={"files": {"limits/data.json": [[0, 0, "x" * 600]]}}), Bounds(file_bytes=599))
 
 
+def test_f14_a_delta_that_would_hold_up_decisions_is_not_parsed() -> None:
+    long = [[0, 0, "x" * delta.PARSED_BYTES]]
+    with pytest.raises(BundleError, match=r"BUNDLE_SIZE|BUNDLE_RATIO"):
+        delta.apply(BASE, bent(splices={"files": {"limits/data.json": long}}))
+
+
 def test_a_delta_is_worth_keeping_where_it_saves_half() -> None:
     assert not delta.is_worth(MADE, TARGET)
     assert delta.is_worth(bytes(50), bytes(100))
