@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urlsplit
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from authz.policy.activation import Activation
     from authz.policy.fetching import Fetching
     from authz.policy.origin import Origin
+    from authz.policy.s3 import S3Signer
 
 log: Final = logging.getLogger(__name__)
 HEARD_NS: Final = 600 * 10**9
@@ -137,6 +139,9 @@ def origin(bundle: PublishedBundle, membership: Membership | None, clock: Clock,
     if bundle.source.startswith("file:"):
         return FileOrigin(Path(unquote(urlsplit(bundle.source).path)), archive_bytes=archive_bytes)
     token = _token(bundle)
+    if bundle.s3_region:
+        sign = s3_signer(bundle.s3_region, bundle.token_file)
+        return HttpOrigin(bundle.source, clock, sign=sign, roots=bundle.roots, archive_bytes=archive_bytes)
     if bundle.source.startswith("oci:"):
         from authz.policy.oci import OciOrigin  # noqa: PLC0415 - an extra: most never need it
 
@@ -149,6 +154,19 @@ def _token(bundle: PublishedBundle) -> Callable[[], str] | None:
     if bundle.token_file:
         return functools.partial(read_token, bundle.token_file)
     return bundle.token.get_secret_value if bundle.token.get_secret_value() else None
+
+
+def s3_signer(region: str, file: Path | None) -> S3Signer:
+    """What signs requests to an object store: by the credentials in a file, else by the environment's.
+
+    Raises:
+        ConfigError: the extra is not installed.
+    """
+    try:
+        from authz.policy.s3 import S3Signer, from_environment  # noqa: PLC0415 - an extra: most never need it
+    except ImportError:
+        raise ConfigError("requests to S3 need the extra `s3`", remedy="pip install 'authz[s3]'") from None
+    return S3Signer(region, functools.partial(read_token, file) if file else lambda: from_environment(os.environ))
 
 
 def read_token(file: Path) -> str:

@@ -278,6 +278,9 @@ class PublishedBundle(Group):
     """Bearer token for a URL or a registry, which also takes `USER:PASSWORD`; read again for each request."""
     token: SecretStr = SecretStr("")
     """The same, where it stands in the environment of `--opa-config`. Better in a file."""
+    s3_region: str = ""
+    """Sign requests to a URL by AWS Signature Version 4 for this region (needs the extra `s3`). `token_file` then holds
+    `ID:SECRET` or `ID:SECRET:SESSION_TOKEN`; without one AWS_ACCESS_KEY_ID and its like of the environment count."""
     client: ClientCertificate | None = None
     """Shown to the server of a URL."""
     roots: Path | None = None
@@ -294,6 +297,9 @@ class PublishedBundle(Group):
             raise ValueError(message)
         if self.source != "control" and not self.source.startswith(("https://", "http://", "oci://", "file:///")):
             message = "the source is not control, a URL, oci://… or file:///PATH"
+            raise ValueError(message)
+        if self.s3_region and not self.source.startswith(("https://", "http://")):
+            message = "s3_region is for a URL"
             raise ValueError(message)
         return self
 

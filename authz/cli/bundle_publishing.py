@@ -10,7 +10,7 @@ from urllib.parse import quote, unquote, urlsplit
 import typer
 
 from authz._gen.authz.control.v1 import bundles_pb2 as pb
-from authz.bundles import read_token
+from authz.bundles import read_token, s3_signer
 from authz.cli.bundle_signing import ArchiveArgument, identity, show
 from authz.cli.control_client import CA, ControlOption, connect
 from authz.cli.files import replace
@@ -39,7 +39,10 @@ PlatformOption = Annotated[bool, typer.Option("--platform", help="Instead: the p
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The bundle's id.")]
 Sha256Argument = Annotated[str, typer.Argument(metavar="SHA256", help="Of the archive; see `history`.")]
 ReasonOption = Annotated[str, typer.Option(help="Why, for the record.")]
-TokenFileOption = Annotated[Path | None, typer.Option(help="Bearer token for a URL, or USER:PASSWORD for a registry.")]
+TokenFileOption = Annotated[
+    Path | None, typer.Option(help="Bearer token for a URL, USER:PASSWORD for a registry, ID:SECRET for S3.")
+]
+S3RegionOption = Annotated[str, typer.Option(help="Sign requests to a URL for this region, as S3 wants it.")]
 _KINDS: Final = {
     pb.BUNDLE_EVENT_KIND_PUSHED: "pushed",
     pb.BUNDLE_EVENT_KIND_HELD: "held",
@@ -55,6 +58,7 @@ def push(
     platform: PlatformOption = False,
     to: Annotated[str, typer.Option(help="Instead of the control plane: https://…, oci://… or file:///PATH.")] = "",
     token_file: TokenFileOption = None,
+    s3_region: S3RegionOption = "",
     reason: ReasonOption = "",
     control: ControlOption = None,
     state: StateOption = None,
@@ -64,7 +68,7 @@ def push(
     candidate = read_candidate(archive)
     files = content(archives.read(candidate.archive))
     if to:
-        _put(candidate, to, token_file)
+        _put(candidate, to, token_file, s3_region)
         show({"pushed": to, **identity(files, candidate.archive)}, output)
         return
     request = pb.PushBundleRequest(
@@ -88,6 +92,7 @@ def pull(
     platform: PlatformOption = False,
     source: Annotated[str, typer.Option(help="Instead of the control plane: https://…, oci://… or file:///PATH.")] = "",
     token_file: TokenFileOption = None,
+    s3_region: S3RegionOption = "",
     control: ControlOption = None,
     state: StateOption = None,
     output: OutputOption = Output.TABLE,
@@ -96,7 +101,7 @@ def pull(
     if bool(name) == bool(source):
         raise ConfigError("what to pull is not said", remedy="give --name with --tenant or --platform, or --source")
     if source:
-        found = _origin(source, token_file)
+        found = _origin(source, token_file, s3_region)
     else:
         found = _published(connect(control, state), _tenant(tenant, platform=platform), name)
     offer = _read(found)
@@ -201,7 +206,7 @@ def _tenant(tenant: str, *, platform: bool) -> str:
     return tenant or PLATFORM
 
 
-def _put(candidate: Candidate, target: str, token_file: Path | None) -> None:
+def _put(candidate: Candidate, target: str, token_file: Path | None, s3_region: str) -> None:
     if target.startswith("file:///"):
         publish_file(candidate, _path(target))
     elif target.startswith("oci:"):
@@ -209,10 +214,11 @@ def _put(candidate: Candidate, target: str, token_file: Path | None) -> None:
 
         publish_oci(candidate, target, token=_token(token_file), roots=_roots())
     else:
-        publish_http(candidate, target, token=_token(token_file), roots=_roots())
+        sign = s3_signer(s3_region, token_file) if s3_region else None
+        publish_http(candidate, target, token="" if sign else _token(token_file), sign=sign, roots=_roots())
 
 
-def _origin(source: str, token_file: Path | None) -> Origin:
+def _origin(source: str, token_file: Path | None, s3_region: str) -> Origin:
     if source.startswith("file:///"):
         return FileOrigin(_path(source), archive_bytes=MAX_BYTES)
     token = (lambda: _token(token_file)) if token_file else None
@@ -220,6 +226,9 @@ def _origin(source: str, token_file: Path | None) -> Origin:
         from authz.policy.oci import OciOrigin  # noqa: PLC0415 - an extra
 
         return OciOrigin(source, SystemClock(), token=token, roots=_roots(), archive_bytes=MAX_BYTES)
+    if s3_region:
+        sign = s3_signer(s3_region, token_file)
+        return HttpOrigin(source, SystemClock(), sign=sign, roots=_roots(), archive_bytes=MAX_BYTES)
     return HttpOrigin(source, SystemClock(), token=token, roots=_roots(), archive_bytes=MAX_BYTES)
 
 

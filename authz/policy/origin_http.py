@@ -47,6 +47,7 @@ class HttpOrigin:
 
     Args:
         token: gives a bearer token, asked for each request; None sends none. An OSError or ValueError of it is told.
+        sign: instead, gives headers for a method and a URL; the same holds for it.
         client: certificate and private key that are shown to the server, in PEM.
         roots: PEM of who signs the server's certificate; None means the web's authorities.
         archive_bytes: the largest archive.
@@ -61,6 +62,7 @@ class HttpOrigin:
         clock: Clock,
         *,
         token: Callable[[], str] | None = None,
+        sign: Callable[[str, str], Mapping[str, str]] | None = None,
         client: tuple[Path, Path] | None = None,
         roots: Path | None = None,
         archive_bytes: int,
@@ -69,6 +71,7 @@ class HttpOrigin:
         self.path: Final = checked(url)
         self._monotonic_ns = clock.monotonic_ns
         self._token = token
+        self._sign = sign
         self._archive_bytes = archive_bytes
         self._fetch_s = fetch_s
         certificate, key = map(str, client) if client else (None, None)
@@ -124,7 +127,7 @@ class HttpOrigin:
         self, url: str, headers: dict[str, str], most_bytes: int, wait_s: float = 0.0
     ) -> tuple[int, Mapping[str, str], bytes]:
         """Status, headers and content."""
-        sent = {"accept-encoding": "identity", **headers, **self._authorization()}
+        sent = {"accept-encoding": "identity", **headers, **self._authorization(url)}
         try:
             response = self._pool.request(
                 "GET",
@@ -155,13 +158,15 @@ class HttpOrigin:
                 raise _failed(f"it took over {self._fetch_s:.0f} s")
         return bytes(content)
 
-    def _authorization(self) -> dict[str, str]:
-        if self._token is None:
-            return {}
+    def _authorization(self, url: str) -> Mapping[str, str]:
         try:
+            if self._sign is not None:
+                return self._sign("GET", url)
+            if self._token is None:
+                return {}
             return {"authorization": f"Bearer {self._token()}"}
         except (OSError, ValueError):
-            raise _failed("its token cannot be read") from None
+            raise _failed("its credentials cannot be read") from None
 
 
 def checked(url: str) -> str:

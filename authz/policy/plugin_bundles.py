@@ -1,7 +1,7 @@
 """`services`, `keys` and `bundles` of OPA's configuration, read as `policy.bundles` of ours (`--opa-config`).
 
 Decides which of what they promise is kept here: one bundle, followed over HTTP or from an OCI registry, by a bearer
-token or a client certificate, verified by keys on P-256. What cannot be kept refuses, since a
+token, a client certificate or a signature of S3's, verified by keys on P-256. What cannot be kept refuses, since a
 policy that is not the one that was meant would answer; only how often is looked may differ, and is said. Whether a
 bundle may go without a signature is not decided here: `authz.config` refuses it unless the operator says otherwise.
 
@@ -40,9 +40,10 @@ _KNOWN: Final[dict[str, frozenset[str]]] = {
             "response_header_timeout_seconds",
         }
     ),
-    "credentials": frozenset({"bearer", "client_tls"}),
+    "credentials": frozenset({"bearer", "client_tls", "s3_signing"}),
     "bearer": frozenset({"token", "token_path", "scheme"}),
     "client_tls": frozenset({"cert", "private_key"}),
+    "s3_signing": frozenset({"environment_credentials", "service", "signature_version"}),
     "tls": frozenset({"ca_cert", "system_ca_required"}),
     "polling": frozenset({"min_delay_seconds", "max_delay_seconds", "long_polling_timeout_seconds"}),
     "signing": frozenset({"keyid", "scope"}),
@@ -56,7 +57,9 @@ def follows(document: Mapping[str, Any]) -> bool:
     return isinstance(bundles, dict) and any(not _is_local(bundle) for bundle in bundles.values())
 
 
-def read_bundles(document: Mapping[str, Any], overrides: dict[str, Any]) -> Iterable[str]:
+def read_bundles(
+    document: Mapping[str, Any], environment: Mapping[str, str], overrides: dict[str, Any]
+) -> Iterable[str]:
     """Lay settings of ours over `overrides`; gives what the operator should know.
 
     Raises:
@@ -78,7 +81,7 @@ def read_bundles(document: Mapping[str, Any], overrides: dict[str, Any]) -> Iter
     service = _service(document, str(bundle.get("service", "")), where)
     polling = _known(bundle.get("polling"), f"{where}.polling", "polling")
     least, most = (_seconds(polling, key, default) for key, default in zip(_DELAYS, POLL_S, strict=True))
-    published = _source(service, bundle.get("resource") or f"bundles/{name}") | _credentials(service)
+    published = _source(service, bundle.get("resource") or f"bundles/{name}") | _credentials(service, environment)
     # OPA draws each pause between the two; ours is drawn around their middle.
     published["poll_s"] = min(3600.0, max(1.0, (least + max(least, most)) / 2))
     published["wait_s"] = min(300.0, _seconds(polling, "long_polling_timeout_seconds", 0))
@@ -118,7 +121,7 @@ def _source(service: Mapping[str, Any], resource: str) -> dict[str, Any]:
     return {"source": f"{str(service['url']).rstrip('/')}/{resource.lstrip('/')}"}
 
 
-def _credentials(service: Mapping[str, Any]) -> dict[str, Any]:
+def _credentials(service: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
     where = f"services.{service.get('name', '')}"
     credentials = _known(service.get("credentials"), f"{where}.credentials", "credentials")
     found: dict[str, Any] = {}
@@ -131,12 +134,24 @@ def _credentials(service: Mapping[str, Any]) -> dict[str, Any]:
         found |= {"token_file": Path(str(path))} if path else {"token": str(token)}
     if (pair := _known(credentials.get("client_tls"), f"{where}.credentials.client_tls", "client_tls")) != {}:
         found["client"] = {"certificate": pair.get("cert"), "key": pair.get("private_key")}
+    if "s3_signing" in credentials:
+        found["s3_region"] = _s3_region(credentials["s3_signing"], f"{where}.credentials.s3_signing", environment)
     tls = _known(service.get("tls"), f"{where}.tls", "tls")
     if tls.get("ca_cert"):
         if tls.get("system_ca_required"):
             _refuse(f"{where}.tls.system_ca_required", "takes the web's authorities beside ca_cert", "give one of both")
         found["roots"] = Path(str(tls["ca_cert"]))
     return found
+
+
+def _s3_region(told: object, where: str, environment: Mapping[str, str]) -> str:
+    """The region of `environment_credentials`; they are read again for each request."""
+    signing = _known(told, where, "s3_signing")
+    if signing.get("service", "s3") != "s3" or str(signing.get("signature_version", "4")) != "4":
+        _refuse(where, "is not version 4 for s3", "leave service and signature_version out")
+    if "environment_credentials" not in signing or not environment.get("AWS_REGION"):
+        _refuse(where, "is not environment_credentials with AWS_REGION", "set it, AWS_ACCESS_KEY_ID and its like")
+    return environment["AWS_REGION"]
 
 
 def _trust(document: Mapping[str, Any], signing: Mapping[str, Any], where: str) -> dict[str, Any]:

@@ -95,7 +95,7 @@ def plugin_configuration(text: str, environment: Mapping[str, str], *, has_polic
     if has_policy and _section(document, "bundles"):
         warnings.append("bundles: not downloaded: --policy stands above them")
     elif not has_policy:
-        warnings += read_bundles(document, overrides)
+        warnings += read_bundles(document, environment, overrides)
     if labels := _section(document, "labels"):
         overrides["audit.labels"] = {str(name): str(value) for name, value in labels.items()}
     return PluginConfiguration(overrides=overrides, warnings=tuple(warnings))

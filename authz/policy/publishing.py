@@ -17,9 +17,12 @@ from authz.policy.origin_http import checked
 from authz.policy.sources import beside, what_lies_beside
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from authz.policy.trust import Candidate
+
+    Sign = Callable[[str, str, bytes], Mapping[str, str]]
 
 PUT_S: Final = 120.0
 
@@ -38,8 +41,17 @@ def publish_file(candidate: Candidate, place: Path) -> None:
         raise ProgramError(f"{place}: {error.strerror}") from error
 
 
-def publish_http(candidate: Candidate, url: str, *, token: str = "", roots: Path | None = None) -> None:
+def publish_http(
+    candidate: Candidate, url: str, *, token: str = "", sign: Sign | None = None, roots: Path | None = None
+) -> None:
     """PUT it at `url`, as object stores and WebDAV servers take files.
+
+    Args:
+        candidate: the archive, and what lies beside it.
+        url: of the archive.
+        token: a bearer token; empty sends none.
+        sign: instead, gives headers for a method, a URL and a body.
+        roots: PEM of who signs the server's certificate; None means the web's authorities.
 
     Raises:
         ConfigError: the URL may not be used.
@@ -50,8 +62,8 @@ def publish_http(candidate: Candidate, url: str, *, token: str = "", roots: Path
     folder = checked(url).rpartition("/")[0]
     for kind, content in what_lies_beside(candidate).items():
         name = beside_name(candidate, kind)
-        _put(pool, f"{folder}/{name}", content, headers | {"content-type": "application/json"})
-    _put(pool, url, candidate.archive, headers | {"content-type": "application/gzip"})
+        _put(pool, f"{folder}/{name}", content, headers | {"content-type": "application/json"}, sign)
+    _put(pool, url, candidate.archive, headers | {"content-type": "application/gzip"}, sign)
 
 
 def beside_name(candidate: Candidate, kind: str) -> str:
@@ -59,7 +71,11 @@ def beside_name(candidate: Candidate, kind: str) -> str:
     return f"{candidate.sha256}.{kind}.json"
 
 
-def _put(pool: urllib3.PoolManager, url: str, content: bytes, headers: dict[str, str]) -> None:
+def _put(pool: urllib3.PoolManager, url: str, content: bytes, headers: dict[str, str], sign: Sign | None) -> None:
+    try:
+        headers |= sign("PUT", url, content) if sign else {}
+    except (OSError, ValueError) as error:
+        raise ProgramError(f"{url}: {error}", remedy="see --s3-region") from None
     try:
         response = pool.request(
             "PUT", url, body=content, headers=headers, redirect=False, retries=False, timeout=urllib3.Timeout(PUT_S)

@@ -84,6 +84,13 @@ def test_what_opa_says_of_a_bundle_is_kept(path: str, value: Any, setting: str, 
     load(None, settings)
 
 
+def test_requests_to_s3_are_signed_for_the_region_of_the_environment() -> None:
+    document = changed("services.acmecorp.credentials", {"s3_signing": {"environment_credentials": {}}})
+    told = plugin_configuration(yaml.safe_dump(document), {"AWS_REGION": "eu-west-1"})
+    assert told.overrides["policy.bundles"][0]["s3_region"] == "eu-west-1"
+    load(None, dict(told.overrides))
+
+
 def test_an_image_of_a_registry_is_followed_there() -> None:
     document = changed("services.acmecorp", {"url": "https://ghcr.io", "type": "oci"})
     document["bundles"]["authz"]["resource"] = "ghcr.io/acme/payments:prod"
@@ -125,6 +132,9 @@ def test_what_is_to_persist_has_a_folder_and_a_size_is_kept_within_ours() -> Non
         ("services.acmecorp.credentials", {"gcp_metadata": {}}),
         ("services.acmecorp.credentials.bearer.scheme", "Basic"),
         ("services.acmecorp.credentials", {"bearer": {"scheme": "Bearer"}}),
+        ("services.acmecorp.credentials", {"s3_signing": {"environment_credentials": {}}}),
+        ("services.acmecorp.credentials", {"s3_signing": {"metadata_credentials": {}}}),
+        ("services.acmecorp.credentials", {"s3_signing": {"environment_credentials": {}, "signature_version": "4a"}}),
     ],
 )
 def test_what_cannot_be_kept_refuses_and_names_it_without_a_value(path: str, value: Any) -> None:
