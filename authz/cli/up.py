@@ -73,6 +73,8 @@ def up(
     ports = _ports(host, port, sidecars)
     folder = state_folder(state).resolve()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    candidates = folder / "candidates"
+    candidates.mkdir(mode=0o700, exist_ok=True)
     with sole_use(folder), socket_folder(folder) as sockets:
         plan = Plan(
             policy=existing(policy),
@@ -84,7 +86,7 @@ def up(
             server=server,
             max_body_bytes=max_body,
             state=folder,
-            candidates=folder / "candidates",
+            candidates=candidates,
             socket=sockets / "authz.sock",
             admin=sockets / "envoy-admin.sock",
             diagnostics=free_address(),
