@@ -6,12 +6,12 @@ import (
 	"testing"
 )
 
-func TestAHeapOfLargePoliciesGrowsNoFurtherThanItself(t *testing.T) {
+func TestAHeapOfLargePoliciesDoesNotGrowToSeveralTimesItself(t *testing.T) {
 	asked := pace{percent: 400}
 	for _, step := range []struct {
 		bytes int64
 		want  int
-	}{{1 << 20, 400}, {2 << 20, 400}, {20 << 20, 100}, {-20 << 20, 400}, {2 << 20, 100}} {
+	}{{1 << 20, 400}, {2 << 20, 400}, {20 << 20, 150}, {-20 << 20, 400}, {2 << 20, 150}} {
 		if asked.add(step.bytes); asked.inForce() != step.want {
 			t.Fatalf("%d bytes: %d", asked.bytes, asked.inForce())
 		}
@@ -23,6 +23,8 @@ func TestAHeapOfLargePoliciesGrowsNoFurtherThanItself(t *testing.T) {
 
 func TestWhatIsClosedIsNotCountedAnyMore(t *testing.T) {
 	cache := NewCache()
+	cache.Pace(400)
+	defer cache.Pace(100)
 	document := `{"text": "` + strings.Repeat("x", 5<<20) + `"}`
 	options := Options{Paths: []string{tree(t, map[string]string{"data.json": document})}, Contract: Agent, MaxBytes: 6 << 20}
 	policy, err := cache.Open(options)
