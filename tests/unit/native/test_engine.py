@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import json
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from authz.native import EngineError, Library, Location, NativeError, PolicyOptions, Problem
+from tests.e2e.stack import eventually
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -173,6 +175,17 @@ def test_the_same_policy_is_compiled_once(library: Library, tmp_path: Path) -> N
     expected = {"policies": 1, "queries": 1, "hits": 1, "misses": 1}
     assert {name: after[name] - before[name] for name in expected} == expected
     assert library.engine_stats()["policies"] == before["policies"]
+
+
+def test_what_a_large_policy_holds_in_memory_is_told_and_is_freed_once_it_is_closed(
+    library: Library, tmp_path: Path
+) -> None:
+    document = json.dumps({"names": [f"name-{number}" for number in range(400_000)]})
+    (tmp_path / "data.json").write_text(document)
+    with library.open_policy(PolicyOptions(paths=(tmp_path,))):
+        held = library.engine_stats()["heap_bytes"]
+    assert held > 5 * len(document)
+    assert eventually(lambda: library.engine_stats()["heap_bytes"] < held - 5 * len(document))
 
 
 def test_check_finds_unknown_input_paths_with_their_place(library: Library, tmp_path: Path) -> None:
