@@ -5,10 +5,10 @@ with an ETag, 304 where the caller has it, and with `Prefer: wait=SECONDS` an an
 read is the dispatcher's to say, again each time something changed. A wait holds no thread, and there are so many
 waits at a time; past them a caller is answered at once, as if it had not asked to wait.
 
-Below `/deltas` the same is answered, but to who names the one archive that it has and takes deltas (`Prefer:
-modes=snapshot,delta`) with the delta that makes the newest of it, where there is one. OPA asks everywhere in these
-words and cannot verify a delta; one that is to verify refuses it, and asks the same again for ever. So a delta is for
-who was configured to ask for it.
+Below `/deltas` all is the same, but that whoever names the one archive it has, and takes deltas (`Prefer:
+modes=snapshot,delta`), is given the delta that makes the newest of it, if there is one. OPA asks everywhere in these
+words, and cannot verify a delta: one that must verify refuses it, and asks for it again. So deltas have a place of
+their own, for those who were configured to ask there.
 
 What lies beside an archive (further signatures, statements) is read from the same folder, named by the archive's
 digest, as sidecars read it anywhere. Must never read a bundle for a caller that the dispatcher has not let in.

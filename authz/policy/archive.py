@@ -114,10 +114,10 @@ def write(files: Mapping[str, bytes], *, level: int = SHIPPED) -> bytes:
     parts.append(bytes(2 * _BLOCK))
     packer = zlib.compressobj(level, zlib.DEFLATED, _GZIP)
     pieces = (memoryview(part)[at : at + _LARGE] for part in parts for at in range(0, len(part), _LARGE))
-    return _gathered([*map(packer.compress, pieces), packer.flush()])
+    return gathered([*map(packer.compress, pieces), packer.flush()])
 
 
-def _gathered(pieces: Sequence[bytes | memoryview]) -> bytes:
+def gathered(pieces: Sequence[bytes | memoryview]) -> bytes:
     """The pieces as one. Megabytes are copied by the kernel: `join` would hold the interpreter's lock meanwhile."""
     size = sum(map(len, pieces))
     if size < _LARGE or not hasattr(os, "memfd_create"):
@@ -125,10 +125,10 @@ def _gathered(pieces: Sequence[bytes | memoryview]) -> bytes:
     with os.fdopen(os.memfd_create("bundle"), "wb+", buffering=0) as memory:
         memory.writelines(pieces)
         memory.seek(0)
-        gathered = memory.read(size)
-    if len(gathered) != size:
+        whole = memory.read(size)
+    if len(whole) != size:
         raise MemoryError
-    return gathered
+    return whole
 
 
 def _unzip(archive: bytes, bounds: Bounds) -> bytearray:
@@ -162,7 +162,7 @@ def _entries(tar: bytearray, bounds: Bounds) -> Iterator[tuple[tarfile.TarInfo, 
     while any(tar[offset : offset + _BLOCK]):
         header = _header(bytes(tar[offset : offset + _BLOCK]))
         start = offset + _BLOCK
-        content = _gathered([whole[start : start + header.size]])
+        content = gathered([whole[start : start + header.size]])
         if header.size < 0 or len(content) < header.size:
             raise _broken("it is cut short")
         if header.type in _HEADERS:

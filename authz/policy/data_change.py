@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from urllib.parse import quote
 
 from authz.errors import BundleError
+from authz.policy.archive import gathered
 from authz.policy.signature import canonical_text
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ def spliced(content: bytes, splices: Sequence[Splice], most_bytes: int) -> bytes
     parts.append(whole[position:])
     if sum(map(len, parts)) > most_bytes:
         raise BundleError(f"a file is over {most_bytes} bytes", code="BUNDLE_SIZE")
-    return b"".join(parts)
+    return gathered(parts)
 
 
 def escaped(name: str) -> str:

@@ -15,7 +15,8 @@ from authz.errors import BundleError
 from authz.policy import archive, delta
 
 log: Final = logging.getLogger(__name__)
-MAKE_S: Final = 20.0
+MAKE_S: Final = 40.0
+"""Whoever pushes waits for it, a minute at most."""
 _LENGTH_BYTES: Final = 8
 
 
