@@ -197,6 +197,7 @@ def _bundles(revision: Revision, tenant: str) -> dict[str, dict[str, str]]:
             "rollout": own.rollout,
             "wave": own.wave,
             "cohort": own.cohort,
+            "beside": own.beside,
         }
         found[f"{tenant}/{own.bundle_id}"] = {name: value for name, value in named.items() if value}
     return found

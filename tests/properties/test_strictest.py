@@ -128,6 +128,19 @@ def test_an_approval_of_both_satisfies_each_and_is_denied_where_nobody_could_giv
         assert not each.approvers or both.approval.approvers
 
 
+def test_what_the_first_takes_out_whole_is_not_looked_for_again() -> None:
+    first = Verdict(effect=Effect.SANITIZE, redactions=(Redaction(path="/a", replacement="[x]"),))
+    more = (Redaction(path="/a/b", replacement="-"), Redaction(path="/ab", replacement="-"))
+    united = strictest(first, Verdict(effect=Effect.SANITIZE, redactions=more))
+    assert carried_out({"a": {"b": "secret"}, "ab": "x"}, united.redactions) == {"a": "[x]", "ab": "-"}
+
+
+@given(verdicts(), verdicts(), verdicts())
+def test_three_verdicts_come_to_the_same_however_they_are_joined(one: Verdict, two: Verdict, three: Verdict) -> None:
+    left, right = strictest(strictest(one, two), three), strictest(one, strictest(two, three))
+    assert (happens(left), left.risk, left.charges) == (happens(right), right.risk, right.charges)
+
+
 @given(ARGUMENTS, st.lists(REDACTIONS, min_size=1, max_size=3), st.lists(REDACTIONS, min_size=1, max_size=3))
 def test_what_the_first_redacts_is_redacted_whatever_the_second_changes(
     arguments: dict[str, object], some: list[Redaction], more: list[Redaction]

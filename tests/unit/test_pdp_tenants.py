@@ -185,6 +185,16 @@ def test_a_list_shows_no_tool_that_either_denies(by: str, flagged: Json) -> None
     assert not layered.pdp.visible(answered.exchange, "read_document")
 
 
+def test_a_list_shows_no_tool_that_the_platform_denies_and_flags_though_the_tenant_would_sanitize() -> None:
+    layered = Layered()
+    layered.bench.front.what = replace(CALL, kind=Kind.LIST)
+    answered = layered.pdp.decide(BEHIND_EXT_PROC, FakeClaim(), lambda *_: b"")
+    layered.bench.policies.query.answer = {"effect": "deny", "mode": "flag"}
+    layered.tenant.query.answer = SANITIZE
+    assert answered.exchange is not None
+    assert not layered.pdp.visible(answered.exchange, "read_document")
+
+
 def test_a_list_hides_what_the_tenants_policy_cannot_judge() -> None:
     layered = Layered()
     layered.bench.front.what = replace(CALL, kind=Kind.LIST)
