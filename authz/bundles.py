@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from authz.clock import Clock
     from authz.config import Policy, PublishedBundle
     from authz.enrolment.membership import Membership
+    from authz.model import Principal
     from authz.policy.activation import Activation
     from authz.policy.fetching import Fetching
     from authz.policy.origin import Origin
@@ -191,6 +192,18 @@ def is_current(fetcher: Fetcher, activation: Activation, clock: Clock) -> bool:
         return False
     life = verified.manifest
     return clock.unix_ns() < life.created_ns + (life.expires_ns - life.created_ns) // 2
+
+
+def are_current(
+    platform: tuple[Activation, Fetcher] | None, tenants: TenantBundles | None, clock: Clock
+) -> Callable[[Principal], bool]:
+    """Asks of each caller whether the platform's bundle is current, where one is followed, and the tenant's own."""
+
+    def asked(principal: Principal) -> bool:
+        is_one = platform is None or is_current(platform[1], platform[0], clock)
+        return is_one and (tenants is None or tenants.is_current(principal.tenant))
+
+    return asked
 
 
 def standing(activation: Activation) -> dict[str, object]:

@@ -25,7 +25,7 @@ from authz.audit.record import RecordWriter
 from authz.audit.recorder import Recorder
 from authz.budgets.rates import Rates
 from authz.budgets.reservations import NoBudgets
-from authz.bundles import TenantBundles, failing, fetcher, followed, is_current, standing
+from authz.bundles import TenantBundles, are_current, failing, fetcher, followed, standing
 from authz.clock import SystemClock, random_id
 from authz.config import Issuer
 from authz.edge import reply
@@ -85,7 +85,7 @@ if TYPE_CHECKING:
     from authz.clock import Clock
     from authz.config import Config, PublishedBundle, Tls
     from authz.enrolment.membership import Membership
-    from authz.model import Check, Decision, JsonObject, Principal, ToolCall
+    from authz.model import Check, Decision, JsonObject, ToolCall
     from authz.native import Log, Server
     from authz.pdp import Exchange
     from authz.policy.activation import Interpret
@@ -368,23 +368,15 @@ class Sidecar:
             sessions=Sessions(self._clock),
             observe=self._observe,
             tenant_policies=self._tenant_policies(),
-            is_policy_current=self._is_policy_current(),
+            is_policy_current=are_current(
+                (self.activation, self._fetcher) if self._fetcher is not None else None, self._tenants, self._clock
+            ),
         )
 
     def _tenant_policies(self) -> TenantPolicies | None:
         if self._tenants is None:
             return None
         return TenantPolicies(self._tenants.activations if self._rollouts is None else self._rollouts.tenants)
-
-    def _is_policy_current(self) -> Callable[[Principal], bool]:
-        follows, tenants, activation, clock = self._fetcher, self._tenants, self.activation, self._clock
-
-        def is_one_current(principal: Principal) -> bool:
-            return (follows is None or is_current(follows, activation, clock)) and (
-                tenants is None or tenants.is_current(principal.tenant)
-            )
-
-        return is_one_current
 
     def _observe(self, check: Check, decision: Decision) -> None:
         self.metrics.observe(decision)

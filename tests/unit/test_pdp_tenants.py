@@ -140,9 +140,10 @@ def test_what_a_tenant_rewrites_is_judged_by_the_platform_again_and_passes_where
 @pytest.mark.parametrize(
     "again",
     [
-        {"effect": "deny"},
-        {"effect": "approval_needed"},
-        SANITIZE,
+        ALLOW | {"effect": "deny"},
+        ALLOW | {"effect": "deny", "mode": "flag"},
+        ALLOW | {"effect": "approval_needed"},
+        SANITIZE | {"risk": "read"},
         ALLOW | {"risk": "write"},
         ALLOW | {"charges": [{"budget": "eur", "amount": 1}]},
         ALLOW | {"tags": {"capabilities": ["pays"]}},
@@ -156,6 +157,23 @@ def test_a_tenant_does_not_rewrite_a_call_into_one_that_the_platform_judges_othe
     def turn() -> None:
         if len(query.asked) == 2:
             query.answer = again
+
+    query.during = turn
+    assert layered.ask().reason == "POLICY_TENANT_LIMIT"
+
+
+def test_a_tenant_does_not_rewrite_a_call_into_one_of_which_the_platform_would_redact_something_else() -> None:
+    def redacting(path: str) -> Json:
+        return {"effect": "sanitize", "redactions": [{"path": path, "replacement": "[X]"}], "risk": "read"}
+
+    layered = Layered(redacting("/note"), redacting("/path"))
+    layered.bench.front.what = replace(CALL, args={"path": "/docs/a", "note": "n", "more": "m"})
+    assert layered.ask().status is Status.SANITIZED
+    query = layered.bench.policies.query
+
+    def turn() -> None:
+        if len(query.asked) == 4:
+            query.answer = redacting("/more")
 
     query.during = turn
     assert layered.ask().reason == "POLICY_TENANT_LIMIT"

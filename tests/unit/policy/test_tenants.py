@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import orjson
 import pytest
 
-from authz.bundles import TenantBundles
+from authz.bundles import TenantBundles, are_current
 from authz.config import BundleSigners, BundleTrust, Config, Control, Policy, PublishedBundle
 from authz.errors import BundleError, ConfigError, PolicyError
 from authz.native import Library
@@ -86,8 +86,16 @@ def test_f8_a_tenants_bundle_is_signed_for_that_tenant_and_made_for_it(
     assert refusal(activation(config(tmp_path)), of) == code
 
 
-def test_f8_a_tenants_key_signs_no_bundle_of_the_platforms(tmp_path: Path) -> None:
-    base = activation(config(tmp_path), tenant="")
+def test_f8_who_may_sign_for_two_tenants_gives_neither_the_others_bundle(tmp_path: Path) -> None:
+    signers = (SIGNERS[0], BundleSigners(keys=("acme",), tenants=("acme", "globex")))
+    acme = activation(config(tmp_path, signers=signers))
+    assert refusal(acme, published(tenants=("globex",))) == "BUNDLE_TENANT"
+    activate(acme, published(tenants=("acme", "globex")))
+
+
+@pytest.mark.parametrize("signers", [SIGNERS, SIGNERS[::-1]], ids=["platform's first", "tenants' first"])
+def test_f8_a_tenants_key_signs_no_bundle_of_the_platforms(tmp_path: Path, signers: tuple[BundleSigners, ...]) -> None:
+    base = activation(config(tmp_path, signers=signers), tenant="")
     assert refusal(base, published(ACME, bundle_id="base", tenants=())) == "BUNDLE_SIGNERS"
     activate(base, published(RELEASE, bundle_id="base", tenants=()))
 
@@ -140,7 +148,7 @@ class Followed:
     state: Fetching
 
 
-def test_a_policy_is_current_where_the_tenants_own_is(tmp_path: Path) -> None:
+def test_a_policy_is_current_where_the_platforms_and_the_tenants_own_are(tmp_path: Path) -> None:
     made, clock = config(tmp_path), FakeClock()
     heard = Followed(Fetching(path="own", heard_ns=0))
     silent = Followed(Fetching(path="own"))
@@ -148,9 +156,19 @@ def test_a_policy_is_current_where_the_tenants_own_is(tmp_path: Path) -> None:
         {"acme": (activation(made), heard), "globex": (activation(made, "globex"), silent)},  # type: ignore[dict-item]
         clock,
     )
-    assert [bundles.is_current(tenant) for tenant in ("acme", "globex", "initech")] == [True, False, True]
+    base: Any = (activation(made, ""), heard)
+    old: Any = (activation(made, ""), silent)
+
+    def current(platform: Any, tenants: TenantBundles | None = bundles) -> list[bool]:
+        asks = are_current(platform, tenants, clock)
+        return [asks(replace(PRINCIPAL, tenant=tenant)) for tenant in ("acme", "globex", "initech")]
+
+    assert current(base) == [True, False, True]
+    assert current(None) == [True, False, True]
+    assert current(old) == [False, False, False]
+    assert (current(base, None), current(None, None)) == ([True] * 3, [True] * 3)
     clock.advance(601)
-    assert not bundles.is_current("acme")
+    assert current(base) == [False] * 3
 
 
 def test_a_tenant_whose_bundle_is_missing_is_told_of_before_anything_else(tmp_path: Path) -> None:
