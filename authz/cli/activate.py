@@ -16,6 +16,7 @@ from authz.authoring.disagreement import example
 from authz.authoring.replay import EVALUATION_S, Passed, replay
 from authz.cli.control_client import ControlOption, connect
 from authz.cli.duration import span
+from authz.cli.files import read
 from authz.cli.output import Output, OutputOption, document, line
 from authz.cli.policy_diff import Lines, opened, record_files, side
 from authz.cli.rollout_messages import described, present, revision, scope
@@ -26,6 +27,7 @@ from authz.policy.activation import golden_of
 from authz.policy.golden import check_golden, golden_inputs
 from authz.policy.revisions import ARCHIVE
 from authz.policy.sources import archive_source
+from authz.policy.trust import GOLDEN
 
 if TYPE_CHECKING:
     from authz.authoring.replay import Comparison, Side
@@ -145,7 +147,10 @@ def _shown(paths: tuple[Path, Path], files: list[Path], contract: Literal["agent
 
 def _held(path: Path, candidate: Side) -> int:
     """How many golden inputs of a bundle the candidate denies."""
-    golden = golden_of(archive_source(path, "agent")) if path.is_file() else None
+    if path.is_dir():
+        golden = read(path / GOLDEN) if (path / GOLDEN).exists() else None
+    else:
+        golden = golden_of(archive_source(path, "agent"))
     if golden is None:
         return 0
     check_golden(golden, lambda case: candidate.interpret(candidate.query.evaluate(case, EVALUATION_S)))
@@ -191,8 +196,8 @@ def _tell(begun: pb.Rollout, shown: Shown, status: pb.RolloutStatus, output: Out
     else:
         present(begun, output)
         line(
-            f"  shown on {counted.calls} recorded calls: {counted.stricter} are stopped that ran or waited less, none "
-            f"runs that was stopped; {counted.undecidable} undecidable; {counted.golden} golden inputs denied"
+            f"  shown on {counted.calls} recorded calls: {counted.stricter} answered more strictly, none less; "
+            f"{counted.undecidable} undecidable; {counted.golden} golden inputs denied"
         )
         line(f"  in force at {done} of {following} sidecars")
         for each in status.sidecars:

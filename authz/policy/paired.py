@@ -133,6 +133,7 @@ def joined(
         interpret=interpret,
         reads_results=bool(readers),
         reads_truncated_body=first.reads_truncated_body and second.reads_truncated_body,
+        rates=tuple(sorted({*first.rates, *second.rates})),
         result_judge=readers[0].named(revision) if len(readers) == 1 else None,
         origin=first.origin or first,
     )

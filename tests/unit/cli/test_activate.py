@@ -119,6 +119,16 @@ def test_f11_a_candidate_that_lets_a_golden_input_pass_is_refused(bench: Bench) 
     assert held.document()["shown"]["golden"] == 1
 
 
+def test_f11_the_golden_set_of_a_folder_is_held_too(bench: Bench) -> None:
+    folder = bench.folder / "live"
+    (folder / "golden").mkdir(parents=True)
+    (folder / "policy.rego").write_text(LIVE)
+    (folder / "golden" / "deny.json").write_bytes(orjson.dumps([{"agent": {"id": "eve"}, "args": {"amount": 1}}]))
+    ran = bench.activate(STRICTER, "--baseline", folder)
+    assert ran.code != 0
+    assert "golden inputs are not denied" in ran.err
+
+
 @pytest.mark.parametrize("left_out", ["--stricter", "--records"])
 def test_nothing_goes_at_once_without_saying_so_and_being_shown(bench: Bench, left_out: str) -> None:
     words = {
