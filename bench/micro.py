@@ -1,7 +1,8 @@
 """The parts of one decision, each timed alone in this process, so that a regression shows where it is.
 
 Decides nothing. Figures are the best of several runs on one thread, without transport, disk or contention; their sum is
-less than a decision costs in service, and their use is to be compared with the same table of another day.
+less than a decision costs in service, and their use is to be compared with the same table of another day. The rows of a
+turn have the parts where they are: Python and engine, each with the processor's caches as the other leaves them.
 """
 
 from __future__ import annotations
@@ -37,10 +38,14 @@ if TYPE_CHECKING:
 
     from authz.config import Config
     from authz.model import Check, Decision
+    from authz.pdp import Answered
+    from authz.policy.engine import Evaluation, Steps
     from bench.workload import Workload
 
 RUNS: Final = 7
 CALLS: Final = 200
+TURNS: Final = (1, 8)
+"""Calls that are dealt with together; eight are what comes of 16 in flight."""
 
 
 class _Committed:
@@ -57,7 +62,8 @@ def measure(workload: Workload, folder: Path, seconds: float) -> dict[str, float
     sidecar = Sidecar(config)
     sidecar.start()
     try:
-        return {name: _best(step, seconds) for name, step in _steps(workload, config, sidecar).items()}
+        alone = {name: _best(step, seconds) for name, step in _steps(workload, config, sidecar).items()}
+        return alone | _turns(_ext_authz(sidecar), workload.granted)
     finally:
         sidecar.stop()
 
@@ -75,8 +81,12 @@ def _config(workload: Workload, folder: Path) -> Config:
     )
 
 
+def _ext_authz(sidecar: Sidecar) -> ExtAuthz:
+    return ExtAuthz(sidecar.pdp, Replies(lambda _check, _route, _principal: None), SystemClock())
+
+
 def _steps(workload: Workload, config: Config, sidecar: Sidecar) -> dict[str, Callable[[], object]]:
-    ext_authz = ExtAuthz(sidecar.pdp, Replies(lambda _check, _route, _principal: None), SystemClock())
+    ext_authz = _ext_authz(sidecar)
     decision = ext_authz.check(workload.granted, _Committed()).decision
     message = CheckRequest.FromString(workload.granted)
     check = read(message, time.time_ns())
@@ -167,3 +177,36 @@ def _best(step: Callable[[], object], seconds: float) -> float:
         if ended > until:
             break
     return best
+
+
+def _turns(ext_authz: ExtAuthz, request: bytes) -> dict[str, float]:
+    """A call's share of a turn of so many, in microseconds: the least of many turns."""
+    shares = {}
+    for calls in TURNS:
+        python, engine = zip(*(_turn(ext_authz, request, calls) for _ in range(CALLS)), strict=True)
+        shares[f"Python, {calls} in a turn"] = min(python) / calls * 1e6
+        shares[f"engine, {calls} in a turn"] = min(engine) / calls * 1e6
+    return shares
+
+
+def _turn(ext_authz: ExtAuthz, request: bytes, calls: int) -> tuple[float, float]:
+    """Seconds of Python and of the engine, for calls that all come to an evaluation before the first is evaluated."""
+    python = engine = 0.0
+    waiting: list[tuple[Steps[Answered], bytes | None]]
+    waiting = [(ext_authz.answer(request, _Committed()), None) for _ in range(calls)]
+    while waiting:
+        began = time.perf_counter()
+        asked = [(steps, question) for steps, result in waiting if (question := _next(steps, result)) is not None]
+        between = time.perf_counter()
+        waiting = [(steps, question.run()) for steps, question in asked]
+        ended = time.perf_counter()
+        python, engine = python + between - began, engine + ended - between
+    return python, engine
+
+
+def _next(steps: Steps[Answered], result: bytes | None) -> Evaluation | None:
+    """What a call asks next; None where it is answered."""
+    try:
+        return steps.send(result)
+    except StopIteration:
+        return None

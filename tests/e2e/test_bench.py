@@ -33,7 +33,13 @@ def test_a_run_prints_each_program_each_bar_and_each_step(tmp_path: Path) -> Non
     (kept,) = tmp_path.glob("*.json")
     document = json.loads(kept.read_text())
     assert document["programs"]["authz"]["errors"] == 0
-    assert document["steps_us"].keys() >= {"engine", "reply", "whole check"}
+    assert document["steps_us"].keys() >= {
+        "engine",
+        "reply",
+        "whole check",
+        "Python, 8 in a turn",
+        "engine, 8 in a turn",
+    }
     assert os.uname().nodename not in kept.read_text()
 
 
