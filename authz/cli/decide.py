@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple
 
 import orjson
 import typer
@@ -12,6 +12,7 @@ from google.protobuf import json_format
 
 from authz._gen.envoy.service.auth.v3.external_auth_pb2 import CheckRequest
 from authz.authoring.compiling import hold_current
+from authz.budgets.rates import Rates
 from authz.cli.output import Output, OutputOption, document, line, pairs
 from authz.clock import SystemClock
 from authz.config import Limits, Policy, Route, load
@@ -19,15 +20,17 @@ from authz.edge.plugin_input import plugin_input
 from authz.errors import ConfigError, InvalidRequestError
 from authz.explain import Explanation, explain
 from authz.model import Check, Effect, Principal
-from authz.native import Library
-from authz.policy import agent_contract, envoy_contract
-from authz.policy.agent_input import NO_FACTS, input_document
+from authz.native import EngineError, Library, PolicyOptions
+from authz.policy.agent_input import NO_FACTS, Facts, input_document
+from authz.policy.contracts import INTERPRET
+from authz.policy.rates import asked
 from authz.policy.sources import library_beside
 from authz.protocol import mcp
 from authz.wiring import policy_source
 
 if TYPE_CHECKING:
-    from authz.model import ApprovalRequest, JsonObject
+    from authz.model import ApprovalRequest, JsonObject, Rate
+    from authz.policy.engine import PolicySource
 
 EXAMPLES = """
 Examples:
@@ -65,15 +68,15 @@ def decide(
     principal = Principal(
         issuer="cli", tenant=tenant, agent=agent, subject=agent, session=session, scopes=tuple(scope.split())
     )
-    interpret = envoy_contract.interpret if contract == "envoy" else agent_contract.interpret
-    source = policy_source(config)
+    interpret, library, source = INTERPRET[contract], Library.load(), policy_source(config)
     hidden = () if verbose else library_beside(policy, contract)
+    rates = _rates(library, source) if contract == "agent" else ()
     try:
-        asked = _input(_read(file), principal, server, contract)
+        asked = _input(_read(file), Caller(principal, server, rates), contract)
     except InvalidRequestError as error:
         explanation = Explanation.refusal(error)
     else:
-        explanation = explain(Library.load(), source, config.policy.rule, interpret, asked, hidden=hidden)
+        explanation = explain(library, source, config.policy.rule, interpret, asked, hidden=hidden)
     if output is Output.JSON:
         document(explanation.document())
     else:
@@ -88,7 +91,24 @@ def _read(file: str) -> bytes:
         raise ConfigError(f"{file}: {error.strerror}") from None
 
 
-def _input(body: bytes, principal: Principal, server: str, contract: str) -> bytes:
+class Caller(NamedTuple):
+    """Who calls where, and which counts the policy asks for."""
+
+    principal: Principal
+    server: str
+    rates: tuple[Rate, ...]
+
+
+def _rates(library: Library, source: PolicySource) -> tuple[Rate, ...]:
+    options = PolicyOptions(paths=source.paths, archive=source.archive, contract=source.contract)
+    try:
+        with library.open_policy(options) as policy:
+            return asked([reference.path for reference in policy.references], policy.metadata)
+    except EngineError:
+        return ()  # what does not load is told where it is asked
+
+
+def _input(body: bytes, caller: Caller, contract: str) -> bytes:
     """The policy input: made of a message or a check as the service would, or as given."""
     try:
         given: Any = orjson.loads(body)
@@ -98,7 +118,7 @@ def _input(body: bytes, principal: Principal, server: str, contract: str) -> byt
         raise ConfigError("the call is not a JSON object")
     if contract == "envoy":
         return orjson.dumps(plugin_input(_check_request(body))) if given.keys() == {"attributes"} else body
-    return _message(body, given, principal, server) if "jsonrpc" in given else body
+    return _message(body, given, caller) if "jsonrpc" in given else body
 
 
 def _check_request(body: bytes) -> CheckRequest:
@@ -108,13 +128,16 @@ def _check_request(body: bytes) -> CheckRequest:
         raise ConfigError(f"the call is no CheckRequest: {error}") from None
 
 
-def _message(body: bytes, message: JsonObject, principal: Principal, server: str) -> bytes:
+def _message(body: bytes, message: JsonObject, caller: Caller) -> bytes:
     clock = SystemClock()
     check = Check(
         method="POST", path="/mcp", headers=_headers(message), body=body, received_ns=clock.unix_ns(), request_id="cli"
     )
-    call = mcp.parse(check, Route(path="/mcp"), server, Limits())
-    return input_document(check, principal, call, NO_FACTS, Policy().http_headers)
+    call = mcp.parse(check, Route(path="/mcp"), caller.server, Limits())
+    facts = NO_FACTS
+    if caller.rates:  # as at the first call
+        facts = Facts(session={"rates": Rates(clock).count(caller.principal, call.tool, caller.rates)})
+    return input_document(check, caller.principal, call, facts, Policy().http_headers)
 
 
 def _headers(message: JsonObject) -> dict[str, str]:

@@ -19,7 +19,7 @@ from authz.cli.output import Output, OutputOption, document, line, pairs
 from authz.config import Policy, load
 from authz.errors import ConfigError
 from authz.native import Library
-from authz.policy import agent_contract, envoy_contract
+from authz.policy.contracts import INTERPRET
 from authz.policy.opa_native import NativeEngine
 from authz.wiring import policy_source
 
@@ -117,7 +117,7 @@ def opened(library: Library, path: Path, contract: Literal["agent", "envoy"]) ->
 def side(policy: NativePolicy, contract: Literal["agent", "envoy"], entrypoint: str) -> Side:
     """A policy that can be asked about recorded calls, and how its contract reads the answers."""
     rule = Policy(contract=contract, entrypoint=entrypoint).rule
-    return Side(policy.query(rule), envoy_contract.interpret if contract == "envoy" else agent_contract.interpret)
+    return Side(policy.query(rule), INTERPRET[contract])
 
 
 class Lines:

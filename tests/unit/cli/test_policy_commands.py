@@ -415,6 +415,19 @@ def test_why_a_call_is_denied_is_told_by_the_yaml_rule(run: Run, yaml_policy: Pa
     assert told["decided"] == [f"{yaml_policy}/policies/first.yaml:4 first/never"]
 
 
+def test_a_message_is_judged_as_the_first_call_of_a_minute(run: Run, yaml_policy: Path) -> None:
+    rule = "  - {id: rate, effect: deny, match: {tool: t}, when: [rate: {of: %s, per: 1m, at_least: %d}]}\n"
+    arguments = ("decide", "--policy", yaml_policy, "--tenant", "acme", "--agent", "ann", "--output", "json", "-")
+
+    def decided(name: str, least: int) -> bool:
+        (yaml_policy / "policies" / "first.yaml").write_text(YAML + rule % (name, least))
+        run("policy", "compile", yaml_policy)
+        return "first/rate" in str(run(*arguments, stdin=call("t", {})).document()["decided"])
+
+    assert (decided("calls", 1), decided("calls", 2)) == (True, False)
+    assert (decided("denied", 0), decided("denied", 1)) == (True, False)
+
+
 def record(decision: str, **fields: Any) -> bytes:
     """What the service records of a call that the starter policy allows to spend 900."""
     asked = {
