@@ -41,15 +41,12 @@ _OUTCOMES: Final = {Effect.DENY: "denied", Effect.APPROVAL_NEEDED: "approval_nee
 
 
 class Room(NamedTuple):
-    """How many are counted apart."""
+    """How many are counted apart: tenants, agents, sessions, and tools of agents and of sessions, all together."""
 
-    tenants: int = 16
+    of_all: int = 65_536
     of_tenant: int = 4096
-    """Agents, sessions and tools of one tenant together."""
     of_agent: int = 1024
-    """Its sessions, and the tools that it calls."""
     of_session: int = 64
-    """The tools that are called in it."""
 
 
 class Rates:
@@ -92,48 +89,50 @@ class Rates:
 
     def _around(self, principal: Principal, tool: Tool, at: _Moment) -> _Around:
         """Where a call is counted: from everything down to its session, as far as there is room."""
-        room, plan, line = self._room, at.plan, [self._all]
+        plan, line = at.plan, [self._all]
         called, by_agent, by_session = (tool.server, tool.name), None, None
-        if self._narrow(line, (principal.issuer, principal.tenant), room.tenants, at) and self._narrow(
-            line, principal.agent, room.of_tenant, at
-        ):
+        tenant = (principal.issuer, principal.tenant)
+        if self._narrow(line, tenant, at) and self._narrow(line, principal.agent, at):
             if plan.tool_of_agent:
-                by_agent = self._part(line, called, room.of_agent, at)
-            narrowed = plan.sessions and self._narrow(line, principal.session, room.of_agent, at)
+                by_agent = self._part(line, called, at)
+            narrowed = plan.sessions and self._narrow(line, principal.session, at)
             if narrowed and plan.tool_of_session:
-                by_session = self._part(line, called, room.of_session, at)
+                by_session = self._part(line, called, at)
         return _Around(line, by_agent, by_session)
 
-    def _narrow(self, line: list[_Scope], name: Hashable, most: int, at: _Moment) -> bool:
+    def _narrow(self, line: list[_Scope], name: Hashable, at: _Moment) -> bool:
         """Go on with a line, if there is room."""
-        part = self._part(line, name, most, at)
+        part = self._part(line, name, at)
         if part is not None:
             line.append(part)
         return part is not None
 
-    def _part(self, line: list[_Scope], name: Hashable, most: int, at: _Moment) -> _Scope | None:
+    def _part(self, line: list[_Scope], name: Hashable, at: _Moment) -> _Scope | None:
         """The narrower part of the last of a line; None where there is no room for it."""
         outer = line[-1]
         found = outer.inner.get(name)
         if found is None:
-            return self._newcomer(line, name, most, at)
+            return self._newcomer(line, name, at)
         if at.keeps:
             outer.inner.move_to_end(name)
             found.used_ns = at.now_ns
         return found
 
-    def _newcomer(self, line: list[_Scope], name: Hashable, most: int, at: _Moment) -> _Scope | None:
-        outer, tenant = line[-1], line[1] if len(line) > 1 else None
+    def _newcomer(self, line: list[_Scope], name: Hashable, at: _Moment) -> _Scope | None:
+        outer = line[-1]
         made = outer.newcomer(at)
         if not at.keeps:
             return made
-        outer.forget(at.since_ns, tenant)
-        if len(outer.inner) >= most or (tenant is not None and tenant.held >= self._room.of_tenant):
+        for depth, scope in enumerate(line, start=1):
+            gone = scope.forget(at.since_ns)
+            for above in line[:depth]:
+                above.held -= gone
+        if any(scope.held >= most for scope, most in zip(line, self._room, strict=False)):
             outer.crowded_ns = at.now_ns
             return None
         outer.inner[name] = made
-        if tenant is not None:
-            tenant.held += 1
+        for scope in line:
+            scope.held += 1
         return made
 
 
@@ -193,7 +192,7 @@ class _Scope:
         self.counts: dict[_Key, _Count] = {}
         self.inner: OrderedDict[Hashable, _Scope] = OrderedDict()
         self.held = 0
-        """Of a tenant: how many are counted apart within it."""
+        """How many are counted apart within it, at any depth."""
         self.used_ns = used_ns
         self.crowded_ns: int | None = None
         """When there was last no room for somebody, who was counted here."""
@@ -213,16 +212,13 @@ class _Scope:
             made.counts = {key: count.copy() for key, count in self.counts.items()}
         return made
 
-    def forget(self, before_ns: int, tenant: _Scope | None) -> None:
-        """Let go of parts of which nothing counts any more."""
-        inner = self.inner
+    def forget(self, before_ns: int) -> int:
+        """Let go of parts of which nothing counts any more; how many those are, with what was in them."""
+        inner, gone = self.inner, 0
         while inner and next(iter(inner.values())).used_ns < before_ns:
-            _, gone = inner.popitem(last=False)
-            if tenant is not None:
-                tenant.held -= gone.size()
-
-    def size(self) -> int:
-        return 1 + sum(part.size() for part in self.inner.values())
+            _, part = inner.popitem(last=False)
+            gone += 1 + part.held
+        return gone
 
 
 class _Around:

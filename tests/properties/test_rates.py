@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 SPANS = (1, 60, 3600)
 ASKED = tuple(Rate(name, seconds) for name in sorted(RATES) for seconds in SPANS)
-CROWDED = Room(tenants=2, of_tenant=5, of_agent=2, of_session=1)
+CROWDED = Room(of_all=8, of_tenant=5, of_agent=3, of_session=1)
 OUTCOMES = {Effect.ALLOW: (), Effect.DENY: ("denied",), Effect.APPROVAL_NEEDED: ("approval_needed",)}
 
 

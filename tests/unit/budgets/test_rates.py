@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from authz.model import Principal, Tool
 
 CALLS = (Rate("calls", 60),)
-ROOM = Room(tenants=2, of_tenant=8, of_agent=3, of_session=2)
+ROOM = Room(of_all=16, of_tenant=8, of_agent=3, of_session=2)
 
 
 class Counted:
@@ -67,6 +67,13 @@ def test_a_flood_of_names_of_tools_is_told_of_every_call() -> None:
     assert told == [1, 1, 3, 4, 5, 6]
 
 
+def test_one_agent_fills_no_more_than_its_own_room() -> None:
+    counted, of_tool = Counted(), (Rate("agent_calls_of_tool", 60), Rate("calls_of_tool", 60))
+    for number in range(50):
+        counted.calls(session=f"s{number % 7}", tool=f"t{number}", asked=of_tool)
+    assert counted.calls(agent="somebody else", asked=of_tool) == 1
+
+
 def test_a_new_session_is_no_new_beginning_for_its_agent() -> None:
     counted, asked = Counted(), (Rate("agent_calls_of_tool", 60),)
     assert [counted.calls(session=str(number), asked=asked) for number in range(10)] == [*range(1, 11)]
@@ -93,6 +100,19 @@ def test_room_is_given_back_once_nothing_counts() -> None:
         counted.calls(session=session)
     counted.clock.advance(200)
     assert [counted.calls(session=session) for session in ("e", "f", "g")] == [1, 1, 1]
+
+
+def test_room_that_others_took_is_given_back_as_well() -> None:
+    counted = Counted()
+    for tenant in ("a", "b", "c", "d", "e", "f"):
+        counted.calls(tenant=tenant, session="s")
+    assert counted.calls(tenant="a", session="t") > 1
+    counted.clock.advance(50)
+    assert counted.calls(tenant="a", session="s") == 2
+    counted.clock.advance(11)
+    assert counted.calls(tenant="a", agent="new") <= 3
+    counted.clock.advance(64)
+    assert counted.calls(tenant="a", session="u") == 1
 
 
 def test_an_outcome_is_counted_after_its_call() -> None:
