@@ -65,6 +65,10 @@ class Effective:
         except ConfigError as error:
             log.debug("%s", error)
             found = (UNREADABLE,)
+        except Exception:
+            # Whatever it is, the thread that looks does more than this, and drift is what must not be missed.
+            log.exception("the configuration cannot be resolved again: a bug")
+            found = (UNREADABLE,)
         if found != self.drift:
             self.drift = found
             if found:

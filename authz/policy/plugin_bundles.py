@@ -78,10 +78,12 @@ def read_bundles(
     bundle = _known(told, where, "bundles")
     if bundle.get("trigger", "periodic") != "periodic":
         _refuse(f"{where}.trigger", "is not periodic", "nothing here would trigger it")
-    service = _service(document, str(bundle.get("service", "")), where)
+    service = _service(document, _text(bundle, "service", where), where)
     polling = _known(bundle.get("polling"), f"{where}.polling", "polling")
     least, most = (_seconds(polling, key, default) for key, default in zip(_DELAYS, POLL_S, strict=True))
-    published = _source(service, bundle.get("resource") or f"bundles/{name}") | _credentials(service, environment)
+    published = _source(service, _text(bundle, "resource", where) or f"bundles/{name}") | _credentials(
+        service, environment
+    )
     # OPA draws each pause between the two; ours is drawn around their middle.
     published["poll_s"] = min(3600.0, max(1.0, (least + max(least, most)) / 2))
     published["wait_s"] = min(300.0, _seconds(polling, "long_polling_timeout_seconds", 0))
@@ -91,7 +93,9 @@ def read_bundles(
     if signing := _known(bundle.get("signing"), f"{where}.signing", "signing"):
         overrides["policy.trust"] = _trust(document, signing, where)
     if (size := bundle.get("size_limit_bytes")) is not None:
-        overrides["policy.bundle_bytes"] = limit = min(max(int(size), _BYTES.start), _BYTES.stop - 1)
+        if type(size) is not int:
+            _refuse(f"{where}.size_limit_bytes", "is not a number of bytes", "such as 33554432")
+        overrides["policy.bundle_bytes"] = limit = min(max(size, _BYTES.start), _BYTES.stop - 1)
         if limit != size:
             yield f"{where}.size_limit_bytes: {limit} is used instead"
 
@@ -101,7 +105,8 @@ _DELAYS: Final = ("min_delay_seconds", "max_delay_seconds")
 
 def _service(document: Mapping[str, Any], name: str, where: str) -> dict[str, Any]:
     told = document.get("services") or {}
-    listed = told if isinstance(told, list) else [{"name": key} | _mapping(each, key) for key, each in told.items()]
+    by_name = {} if isinstance(told, list) else _mapping(told, "services")
+    listed = told if isinstance(told, list) else [{"name": key} | _mapping(by_name[key], key) for key in by_name]
     found = [each for each in listed if isinstance(each, dict) and (not name or each.get("name") == name)]
     if len(found) != 1 or not found[0].get("url"):
         _refuse(f"{where}.service", f"names no service: `{name}`", "give one of `services` with a url")
@@ -173,6 +178,13 @@ def _seconds(told: Mapping[str, Any], key: str, default: float) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
         _refuse(f"polling.{key}", "is not a number of seconds", "such as 60")
     return float(value)
+
+
+def _text(told: Mapping[str, Any], key: str, where: str) -> str:
+    value = told.get(key) or ""
+    if not isinstance(value, str):
+        _refuse(f"{where}.{key}", "is not a text", "write it as one")
+    return value
 
 
 def _is_local(bundle: object) -> bool:

@@ -107,6 +107,14 @@ def test_f19_files_that_cannot_be_used_any_more_are_drift(site: Site, text: str 
     assert looked(clock, running) == (effective.UNREADABLE,)
 
 
+def test_f19_a_look_that_fails_is_drift_and_ends_nothing(site: Site) -> None:
+    def fails() -> Config:
+        raise RuntimeError("a bug")
+
+    clock = FakeClock()
+    assert looked(clock, Effective(site.read(), fails, clock)) == (effective.UNREADABLE,)
+
+
 def test_what_the_service_reads_again_by_itself_is_no_drift(site: Site) -> None:
     clock = FakeClock()
     running = Effective(site.read(), site.read, clock)

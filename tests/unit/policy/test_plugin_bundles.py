@@ -7,12 +7,15 @@ from typing import Any
 
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 from authz.bundles import origin
 from authz.clock import SystemClock
 from authz.config import load
 from authz.errors import ConfigError
 from authz.policy.admission import pinned
+from authz.policy.plugin_bundles import _KNOWN
 from authz.policy.plugin_configuration import plugin_configuration
 from tests.publisher import RELEASE, public_pem
 
@@ -21,6 +24,16 @@ DOCUMENT: dict[str, Any] = {
     "bundles": {"authz": {"service": "acmecorp", "resource": "payments.tar.gz", "signing": {"keyid": RELEASE.name}}},
     "keys": {RELEASE.name: {"algorithm": "ES256", "key": public_pem(RELEASE.private).decode()}},
 }
+
+
+NAMES = sorted({"authz", "acmecorp", RELEASE.name, *(name for known in _KNOWN.values() for name in known)})
+PLACES = [
+    "",
+    *("bundles", "bundles.authz", "services", "services.acmecorp", "keys", f"keys.{RELEASE.name}", "discovery"),
+    *("services.acmecorp.credentials", "services.acmecorp.credentials.bearer", "services.acmecorp.tls", "labels"),
+    *("bundles.authz.polling", "bundles.authz.signing", "bundles.authz.resource", "bundles.authz.size_limit_bytes"),
+    *("decision_logs", "persistence_directory", "bundles.authz.persist", "services.acmecorp.url"),
+]
 
 
 def read(document: dict[str, Any], *, has_policy: bool = False) -> dict[str, Any]:
@@ -163,3 +176,22 @@ def test_sections_that_are_read_are_not_warned_of() -> None:
     assert plugin_configuration(yaml.safe_dump(DOCUMENT), {"TOKEN": "hunter2"}).warnings == (
         "`:9191` takes plaintext from the network, which may forge checks: set listen.tls, or a unix socket",
     )
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(place=st.sampled_from(PLACES), value=ANYTHING)
+def test_any_value_anywhere_is_settings_or_a_refusal(place: str, value: Any) -> None:
+    try:
+        settings = read(changed(place, value) if place else value)
+    except ConfigError:
+        return
+    try:
+        load(None, settings)
+    except ConfigError:
+        return
