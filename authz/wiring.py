@@ -58,13 +58,14 @@ from authz.native import Library, LogOptions, NativeError, Program, ServerOption
 from authz.native.transport import FALLBACK_REASONS
 from authz.pdp import PolicyDecisionPoint, Ports
 from authz.policy import agent_contract, envoy_contract
-from authz.policy.activation import PROBE, Activation, Watch
+from authz.policy.activation import PROBE, Activation
 from authz.policy.admission import admission
 from authz.policy.engine import PolicySource
 from authz.policy.last_good import LastGood
 from authz.policy.opa_native import NativeEngine
 from authz.policy.sources import archive_source, existing, library_beside, read_archive
 from authz.policy.tenants import TenantPolicies
+from authz.policy.watch import Watch
 from authz.protocol import canonical
 from authz.reasons import CATALOGUE, CONFIG_DRIFT, SANITIZE_NOT_APPLIED
 from authz.revocation.kills import NoKills

@@ -18,19 +18,17 @@ import weakref
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol
 
-from authz.errors import BundleError, ConfigError, PolicyError, UnavailableError
+from authz.errors import BundleError, PolicyError, UnavailableError
 from authz.model import NO_REVISION, Check, Principal, Revision, Tool, ToolCall
 from authz.model import Protocol as Speaks
 from authz.policy import archive, rates
 from authz.policy.agent_input import NO_FACTS, input_document
 from authz.policy.golden import check_golden
-from authz.policy.sources import read_again
 from authz.policy.trust import GOLDEN
 from authz.reasons import POLICY_TIMEOUT, POLICY_UNAVAILABLE, POLICY_UNDEFINED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-    from pathlib import Path
+    from collections.abc import Callable, Mapping
 
     from authz.model import Rate, Verdict
     from authz.policy.admission import Admission, Admitted
@@ -417,54 +415,3 @@ def golden_of(source: PolicySource) -> bytes | None:
         return archive.read(source.archive, archive.bounds(source.most_bytes)).get(GOLDEN)
     except BundleError:
         return None  # the engine says what is wrong with it
-
-
-class Watch:
-    """Looks for changed policy files in a thread of its own and activates what it finds."""
-
-    def __init__(self, activation: Activation, source: PolicySource, every_s: float) -> None:
-        self._activation = activation
-        self._source = source
-        self._every_s = every_s
-        self._stop = threading.Event()
-        self._seen = fingerprint(source.watched)
-        self._thread = threading.Thread(target=self._run, name="policy-watch", daemon=True)
-
-    def start(self) -> None:
-        """Begin to watch."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Stop watching; returns when the thread has ended."""
-        self._stop.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._stop.wait(self._every_s):
-            found = fingerprint(self._source.watched)
-            if found != self._seen:
-                self._seen = found
-                self._try()
-
-    def _try(self) -> None:
-        try:
-            active = self._activation.activate(read_again(self._source))
-        except (BundleError, ConfigError, UnavailableError) as error:
-            problems = "; ".join(error.problems) if isinstance(error, BundleError) else ""
-            log.error("the changed policy is refused, the active one stays: %s %s", error, problems)  # noqa: TRY400
-        else:
-            log.info("activated policy revision %s", active.revision.revision)
-
-
-def fingerprint(paths: Iterable[Path]) -> tuple[tuple[str, int, int], ...]:
-    """Name, change time and size of every file below `paths`; equal fingerprints mean nothing to load."""
-    found = []
-    for root in paths:
-        for path in sorted(root.rglob("*")) if root.is_dir() else [root]:
-            try:
-                stat = path.stat()
-            except OSError:
-                continue  # removed while we looked: the next look sees it
-            if not path.is_dir():
-                found.append((str(path), stat.st_mtime_ns, stat.st_size))
-    return tuple(found)

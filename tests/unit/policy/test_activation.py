@@ -12,9 +12,10 @@ from authz.errors import BundleError, UnavailableError
 from authz.model import Rate
 from authz.native import Library
 from authz.policy import agent_contract
-from authz.policy.activation import Activation, Watch, fingerprint
+from authz.policy.activation import Activation
 from authz.policy.engine import PolicySource
 from authz.policy.opa_native import NativeEngine
+from authz.policy.watch import Watch, fingerprint
 from authz.reasons import POLICY_UNAVAILABLE
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from authz.errors import BundleError, ConfigError, UnavailableError
 from authz.model import NO_REVISION
 from authz.native import Library
 from authz.policy import agent_contract, archive
-from authz.policy.activation import Activation, Watch
+from authz.policy.activation import Activation
 from authz.policy.admission import admission, pinned
 from authz.policy.engine import PolicySource
 from authz.policy.input_fields import input_fields
@@ -23,6 +23,7 @@ from authz.policy.opa_native import NativeEngine
 from authz.policy.seen_file import NAME, SeenFile
 from authz.policy.sources import archive_source, beside
 from authz.policy.trust import Seen
+from authz.policy.watch import Watch
 from tests.e2e.stack import eventually
 from tests.fakes import FakeClock
 from tests.publisher import DAY_NS, NOW_NS, RELEASE, SECURITY, STRANGER, TIME, Publisher, public_pem
