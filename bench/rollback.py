@@ -13,6 +13,7 @@ import argparse
 import sys
 import tempfile
 import time
+from collections import Counter
 from contextlib import contextmanager
 from datetime import datetime
 from hashlib import sha256
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
 
 HEADER: Final = "package authz\n\nimport rego.v1\n\n"
 ALLOW: Final = HEADER + 'decision := {"effect": "allow", "reason": "baseline", "risk": "read"}\n'
+OURS: Final = {"baseline": {"baseline"}, "candidate": {"candidate", "POLICY_UNDEFINED"}, None: {"baseline"}}
+"""What the revision of each cohort says."""
+SAID: Final = frozenset[str]().union(*OURS.values())
 FAILING: Final = HEADER + 'decision := {"effect": "allow", "reason": "failing"} if input.agent.id == "probe"\n'
 
 
@@ -63,7 +67,7 @@ def main(arguments: Sequence[str]) -> int:
                 print(f"a candidate that {what}: {told(stack, stack.rollout().rollout.id)}")
         answered = met[0]
         print(f"{answered.calls} calls, {answered.per_second:.0f} a second, p99 {answered.p99_ms:.1f} ms; ", end="")
-        print(f"{answered.errors} without an answer; {mixed(stack)} mixed")
+        print(f"{answered.errors} without an answer; {mixed(stack)} mixed; refused by sidecars {refused(stack)}")
     print(busy())
     return 0
 
@@ -127,8 +131,14 @@ def told(stack: Fleet, rollout: str) -> str:
 
 def mixed(stack: Fleet) -> int:
     """Decisions of a revision that is not their cohort's."""
-    ours = {"baseline": {"baseline"}, "candidate": {"candidate", "POLICY_UNDEFINED"}, None: {"baseline"}}
-    return sum(record["reason"] not in ours[record.get("cohort")] for record in stack.records())
+    return sum(
+        record["reason"] in SAID and record["reason"] not in OURS[record.get("cohort")] for record in stack.records()
+    )
+
+
+def refused(stack: Fleet) -> dict[str, int]:
+    """Calls that a sidecar denied without a revision's word, by reason: where the disk or the deadline failed it."""
+    return dict(Counter(record["reason"] for record in stack.records() if record["reason"] not in SAID))
 
 
 if __name__ == "__main__":
