@@ -50,7 +50,7 @@ _NEEDLESS: Final = {
 }
 _SECTIONS: Final = {
     "services": "only bundles are asked for",
-    "decision_logs": "records go to audit.directory (--audit-dir), masked by our own rules",
+    "decision_logs": "records are not uploaded: collect audit.directory (--audit-dir), masked by our own rules",
     "status": "status is served on the diagnostics address",
     "distributed_tracing": "use telemetry.otlp_endpoint",
     "default_decision": "the entrypoint is the plugin's `path`",
@@ -88,7 +88,7 @@ def plugin_configuration(text: str, environment: Mapping[str, str], *, has_polic
     plugins = _section(document, "plugins")
     block = _section(plugins, PLUGIN)
     overrides: dict[str, Any] = {"policy.contract": "envoy"}
-    _refuse_uploads(document)
+    _refuse_discovery(document)
     is_followed = follows(document) and not has_policy
     warnings = [*_unused(document, plugins, block, SECTIONS if is_followed else frozenset())]
     warnings += _read_block(block, overrides)
@@ -122,17 +122,11 @@ def _section(document: dict[str, Any], name: str) -> dict[str, Any]:
     return section
 
 
-def _refuse_uploads(document: dict[str, Any]) -> None:
+def _refuse_discovery(document: dict[str, Any]) -> None:
     if document.get("discovery"):
         raise ConfigError(
             "discovery would let whoever publishes it re-point keys, bundles and logs (F19)",
             remedy="give the configuration that it yields",
-        )
-    logs = document.get("decision_logs")
-    if isinstance(logs, dict) and (logs.get("service") or logs.get("plugin")):
-        raise ConfigError(
-            "decision_logs: records are not uploaded, so they would be missed where they are looked for",
-            remedy="take service and plugin out, and collect audit.directory (--audit-dir)",
         )
 
 

@@ -155,9 +155,8 @@ def test_f19_no_discovery_re_points_anything() -> None:
 
 
 @pytest.mark.parametrize("where", ["service: log", "plugin: my_logs"])
-def test_records_that_would_be_missed_where_they_are_looked_for_refuse(where: str) -> None:
-    with pytest.raises(ConfigError, match="not uploaded"):
-        read(f"decision_logs: {{{where}}}")
+def test_records_that_would_be_missed_where_they_are_looked_for_warn(where: str) -> None:
+    assert "decision_logs: no effect: records are not uploaded" in warnings(f"decision_logs: {{{where}}}")
 
 
 def test_labels_go_into_the_records() -> None:
