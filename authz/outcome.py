@@ -80,6 +80,11 @@ class Course:
         return self.behind_ext_proc or promised == "true" or configured
 
     @property
+    def shakes(self) -> bool:
+        """Whether the call is of those that pass unless a policy speaks of handshakes (contracts §4)."""
+        return self.call is not None and self.call.kind in (Kind.HANDSHAKE, Kind.RESPONSE)
+
+    @property
     def judged_by(self) -> Revision:
         """The revision in force for the caller, with that of the tenant's own policy where there is one."""
         found = self.policy.revision if self.policy else self.revision

@@ -348,8 +348,7 @@ class PolicyDecisionPoint:
 
     def _ask(self, course: Course, facts: Facts) -> Steps[Verdict]:
         policy = course.policy = self._ports.policies.active(course.principal)
-        call = course.call
-        shakes = call is not None and call.kind in (Kind.HANDSHAKE, Kind.RESPONSE)
+        shakes = course.shakes
         # Both pointers are taken here, once: whatever is activated meanwhile answers later calls.
         if self._ports.tenant_policies is not None and course.principal is not None:
             course.tenant_policy = self._ports.tenant_policies.of(course.principal)
@@ -369,8 +368,7 @@ class PolicyDecisionPoint:
 
     def _ask_tenant(self, course: Course, tenant: ActivePolicy, platform: Verdict, facts: Facts) -> Steps[Verdict]:
         """The platform's verdict, narrowed by the tenant's own policy."""
-        shakes = course.call is not None and course.call.kind in (Kind.HANDSHAKE, Kind.RESPONSE)
-        query = tenant.handshake if shakes else tenant.decision
+        query = tenant.handshake if course.shakes else tenant.decision
         if query is None:
             return platform
         self._require_time(course)
@@ -381,7 +379,7 @@ class PolicyDecisionPoint:
         except DenialError as error:
             raise tenants.failed(error) from error
         course.tenant_result_json = result or b""
-        if shakes:
+        if course.shakes:
             if result is None:
                 return platform
             return strictest(platform, replace(tenants.read(tenant, result), risk=Risk.READ))

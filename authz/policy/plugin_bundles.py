@@ -26,6 +26,7 @@ POLL_S: Final = (60, 120)
 """OPA's least and longest pause between two looks."""
 ALGORITHM: Final = "ES256"
 _BYTES: Final = range(64 * KIB, 256 * KIB * KIB + 1)
+_DELAYS: Final = ("min_delay_seconds", "max_delay_seconds")
 _KNOWN: Final[dict[str, frozenset[str]]] = {
     "bundles": frozenset({"service", "resource", "persist", "polling", "signing", "size_limit_bytes", "trigger"}),
     "services": frozenset(
@@ -98,9 +99,6 @@ def read_bundles(
         overrides["policy.bundle_bytes"] = limit = min(max(size, _BYTES.start), _BYTES.stop - 1)
         if limit != size:
             yield f"{where}.size_limit_bytes: {limit} is used instead"
-
-
-_DELAYS: Final = ("min_delay_seconds", "max_delay_seconds")
 
 
 def _service(document: Mapping[str, Any], name: str, where: str) -> dict[str, Any]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,6 +13,7 @@ from authz.policy.sources import beside
 from tests.control_planes import control_plane
 from tests.publisher import RELEASE, SECURITY, Publisher, public_pem
 from tests.unit.cli.conftest import run  # noqa: F401 - a fixture
+from tests.web_servers import answering
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -132,10 +132,8 @@ def test_a_server_of_files_is_a_place_to_publish(archive: Path, tmp_path: Path, 
 
         def log_message(self, *_: Any) -> None: ...
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    try:
-        target = f"http://127.0.0.1:{server.server_port}/acme/payments.tar.gz"
+    with answering(Answers) as host:
+        target = f"http://{host}/acme/payments.tar.gz"
         assert run("bundle", "push", archive, "--to", target).code == 3
         (tmp_path / "token").write_text("secret\n")
         assert run("bundle", "push", archive, "--to", target, "--token-file", tmp_path / "token").code == 0
@@ -144,8 +142,5 @@ def test_a_server_of_files_is_a_place_to_publish(archive: Path, tmp_path: Path, 
         copy = tmp_path / "copy.tar.gz"
         assert run("bundle", "pull", copy, "--source", target, "--output", "json").document()["beside"] == ["sig"]
         assert copy.read_bytes() == archive.read_bytes()
-    finally:
-        server.shutdown()
-        server.server_close()
     refused = run("bundle", "push", archive, "--to", "http://mirror.example/payments.tar.gz")
     assert (refused.code, "https" in refused.err) == (2, True)

@@ -8,9 +8,8 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any
 
 import httpx2 as httpx
@@ -24,6 +23,7 @@ from authz.policy.trust import Candidate
 from tests.contracts.programs import free_port, opa, running
 from tests.e2e.stack import eventually
 from tests.publisher import RELEASE, SECURITY, Publisher, public_pem
+from tests.web_servers import answering
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -149,15 +149,8 @@ def serving(hostile: Hostile) -> Iterator[None]:
 
         def log_message(self, *_: Any) -> None: ...
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    hostile.host = f"127.0.0.1:{server.server_port}"
-    try:
+    with answering(Answers) as hostile.host:
         yield
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 @pytest.fixture

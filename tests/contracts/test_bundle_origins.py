@@ -6,7 +6,7 @@ import hashlib
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
@@ -20,6 +20,7 @@ from authz.policy.origin_http import LONG_POLL, HttpOrigin
 from authz.policy.sources import beside
 from tests.publisher import Publisher
 from tests.unit.policy.test_delta import release
+from tests.web_servers import answering
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -61,15 +62,9 @@ def serving(shelf: Shelf) -> Iterator[None]:
 
         def log_message(self, *_: Any) -> None: ...
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    shelf.url = f"http://127.0.0.1:{server.server_port}"
-    try:
+    with answering(Answers) as host:
+        shelf.url = f"http://{host}"
         yield
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 @pytest.fixture

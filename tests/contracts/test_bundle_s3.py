@@ -6,10 +6,9 @@ import hashlib
 import os
 import subprocess
 import sys
-import threading
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -24,6 +23,7 @@ from authz.policy.s3 import S3Signer
 from authz.policy.trust import Candidate
 from tests import sigv4
 from tests.publisher import Publisher
+from tests.web_servers import answering
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,13 +80,9 @@ def store() -> Iterator[Store]:
 
         def log_message(self, *_: Any) -> None: ...
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    made.url = f"http://127.0.0.1:{server.server_port}/policies/b.tar.gz"
-    yield made
-    server.shutdown()
-    server.server_close()
+    with answering(Answers) as host:
+        made.url = f"http://{host}/policies/b.tar.gz"
+        yield made
 
 
 def origin(store: Store, sign: S3Signer) -> HttpOrigin:
