@@ -8,7 +8,6 @@ to allow the granted call and, unless it decides nothing, to refuse the other.
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 import grpc
 
 from authz._gen.envoy.service.auth.v3.external_auth_pb2 import CheckResponse
+from authz.held_port import HeldPort
 from authz.identity.development_issuer import AUDIENCE, ISSUER
 
 if TYPE_CHECKING:
@@ -117,25 +117,25 @@ def running(program: Program, workload: Workload, folder: Path) -> Iterator[Runn
     Raises:
         RuntimeError: it does not start, or answers wrongly; the message ends with what it printed.
     """
-    address = f"127.0.0.1:{_free_port()}"
     log = folder / f"{program.name}.log"
-    with log.open("w") as output:
-        process = subprocess.Popen(
-            [part.replace("{address}", address) for part in program.command],
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env=os.environ | {"GOMAXPROCS": PROCESSORS},
-        )
-    try:
-        _prove(program, workload, address, log)
-        yield Running(program=program, pid=process.pid, address=address)
-    finally:
-        process.terminate()
+    with HeldPort() as port:
+        with log.open("w") as output:
+            process = subprocess.Popen(
+                [part.replace("{address}", port.address) for part in program.command],
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=os.environ | {"GOMAXPROCS": PROCESSORS},
+            )
         try:
-            process.wait(STOP_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            _prove(program, workload, port.address, log)
+            yield Running(program=program, pid=process.pid, address=port.address)
+        finally:
+            process.terminate()
+            try:
+                process.wait(STOP_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
 
 def _prove(program: Program, workload: Workload, address: str, log: Path) -> None:
@@ -152,10 +152,3 @@ def _prove(program: Program, workload: Workload, address: str, log: Path) -> Non
 
 def _end(log: Path) -> str:
     return log.read_text(encoding="utf-8", errors="replace")[-2000:]
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import json
 import logging
 import signal
 import threading
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
@@ -19,12 +21,13 @@ from authz.cli.output import Output, OutputOption
 from authz.cli.state import StateOption, state_folder
 from authz.config import KIB
 from authz.errors import ConfigError
+from authz.held_port import HeldPort
 from authz.model import Protocol
 from authz.policy.sources import existing
 from authz.proxy.configuration import Plan, upstream
 from authz.proxy.control import ControlPlan
 from authz.proxy.programs import find_envoy, refuse_untested
-from authz.proxy.stack import Stack, ca_bundle, free_address, free_port, socket_folder, sole_use
+from authz.proxy.stack import Stack, ca_bundle, socket_folder, sole_use
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -70,55 +73,44 @@ def up(
         log.warning("whatever Envoy this is, it was not tested: it may let through what it should not")
     else:
         refuse_untested(program)
-    ports = _ports(host, port, sidecars)
     folder = state_folder(state).resolve()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     candidates = folder / "candidates"
     candidates.mkdir(mode=0o700, exist_ok=True)
-    with sole_use(folder), socket_folder(folder) as sockets:
+    with contextlib.ExitStack() as held, sole_use(folder), socket_folder(folder) as sockets:
+        ports = [held.enter_context(HeldPort(host, port + number if port else 0)) for number in range(sidecars)]
+        diagnostics = [held.enter_context(HeldPort()) for _ in ports]
         plan = Plan(
             policy=existing(policy),
             upstream=target,
             protocol=Protocol(protocol),
             templates=tuple(template or ()),
             host=host,
-            port=port,
+            port=ports[0].number,
             server=server,
             max_body_bytes=max_body,
             state=folder,
             candidates=candidates,
             socket=sockets / "authz.sock",
             admin=sockets / "envoy-admin.sock",
-            diagnostics=free_address(),
+            diagnostics=diagnostics[0].address,
             ca_bundle=ca_bundle(),
         )
-        plans = [_numbered(plan, number, each) for number, each in enumerate(ports, start=1)]
+        plans = [plan, *map(partial(_further, plan), range(2, sidecars + 1), ports[1:], diagnostics[1:])]
         with Stack(plans, ControlPlan.of(folder, sockets), program, lambda: _invitation(folder)) as stack:
             _say(stack.ready(), output)
             stack.watch(stopping)
 
 
-def _ports(host: str, port: int, count: int) -> list[int]:
-    """As many ports, the first of them `port`; free ones where it is 0."""
-    found: list[int] = []
-    while len(found) < count:
-        one = free_port(host, port + len(found) if port else 0)
-        if one not in found:
-            found.append(one)
-    return found
-
-
-def _numbered(plan: Plan, number: int, port: int) -> Plan:
-    """The plan of one sidecar: the first one's state is the whole's, each other has a folder in it."""
-    if number == 1:
-        return replace(plan, port=port)
+def _further(first: Plan, number: int, port: HeldPort, diagnostics: HeldPort) -> Plan:
+    """The plan of another sidecar: the first one's state is the whole's, each other has a folder in it."""
     return replace(
-        plan,
-        port=port,
-        state=plan.state / f"sidecar-{number}",
-        socket=plan.socket.with_name(f"authz-{number}.sock"),
-        admin=plan.admin.with_name(f"envoy-admin-{number}.sock"),
-        diagnostics=free_address(),
+        first,
+        port=port.number,
+        state=first.state / f"sidecar-{number}",
+        socket=first.socket.with_name(f"authz-{number}.sock"),
+        admin=first.admin.with_name(f"envoy-admin-{number}.sock"),
+        diagnostics=diagnostics.address,
     )
 
 

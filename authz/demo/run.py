@@ -24,6 +24,7 @@ from authz.clock import SystemClock, random_id
 from authz.database import Database
 from authz.demo.rows import CHILD, KILL, PARENT, ROWS, Caller, carry_out
 from authz.errors import UnavailableError
+from authz.held_port import HeldPort
 from authz.identity import jose
 from authz.identity.development_issuer import AUDIENCE
 from authz.identity.signing_keys import Schedule
@@ -64,12 +65,10 @@ def demonstrate(state: Path, policy: Sequence[Path], say: Callable[[str], None])
     state.mkdir(mode=0o700, parents=True)
     seen_file = state / "seen.jsonl"
     seen_file.write_text("")
-    port = _free_port()
     say("starting the MCP server")
-    with _child(["-m", "authz.demo.server", "--port", str(port), "--seen", str(seen_file)], state / "server.log"):
-        _await_port(port, state / "server.log")
+    with HeldPort() as port, _server(port, state / "server.log", seen_file):
         say("starting Envoy and the decision service")
-        with _stack(state, policy, port) as ready:
+        with _stack(state, policy, port.number) as ready:
             say("registering agents, and getting their tokens by private_key_jwt")
             tokens = _Tokens(state, ready["issuer"])
             say(f"{len(ROWS)} calls through {ready['url']}")
@@ -165,6 +164,14 @@ def _authz(arguments: Sequence[str], state: Path) -> str:
 
 
 @contextmanager
+def _server(port: HeldPort, log: Path, seen: Path) -> Iterator[None]:
+    arguments = ["-m", "authz.demo.server", "--port", str(port.number), "--seen", str(seen)]
+    with _child(arguments, log):
+        _await_port(port.number, log)
+        yield
+
+
+@contextmanager
 def _stack(state: Path, policy: Sequence[Path], port: int) -> Iterator[dict[str, Any]]:
     upstream = f"http://127.0.0.1:{port}/mcp"
     command = ["-m", "authz", "up", *(f"--policy={path}" for path in policy), "--upstream", upstream]
@@ -212,10 +219,3 @@ def _await_port(port: int, log: Path) -> None:
                 return
         time.sleep(LOOK_S)
     raise UnavailableError(SYS_INTERNAL, f"the MCP server did not start: see {log}")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

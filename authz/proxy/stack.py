@@ -14,7 +14,6 @@ import contextlib
 import fcntl
 import logging
 import shutil
-import socket
 import ssl
 import tempfile
 import time
@@ -267,28 +266,6 @@ def sole_use(state: Path) -> Iterator[None]:
         except BlockingIOError:
             raise ConfigError(f"another `authz up` runs in {state}", remedy="give this one another --state") from None
         yield
-
-
-def free_port(host: str, port: int) -> int:
-    """The port to listen on: `port`, or one that is free where it is 0; said before anything starts.
-
-    Raises:
-        ConfigError: it is taken, or `host` is not an address of this machine.
-    """
-    try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        with socket.create_server((host, port), family=family) as probe:
-            return int(probe.getsockname()[1])
-    except OSError as error:
-        raise ConfigError(
-            f"cannot listen on {host}:{port}: {error.strerror}", remedy="give another --listen; port 0 takes a free one"
-        ) from None
-
-
-def free_address() -> str:
-    """A loopback address for diagnostics; nothing but its short life keeps it free."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return f"127.0.0.1:{probe.getsockname()[1]}"
 
 
 @contextlib.contextmanager

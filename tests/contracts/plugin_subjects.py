@@ -21,7 +21,8 @@ from authz.model import Effect, Mode
 from authz.policy.envoy_contract import input_json, interpret
 from tests.contracts.plugin_cases import MALFORMED, check, descriptor_set
 from tests.contracts.plugin_results import ERROR, Answer
-from tests.contracts.programs import free_port, running
+from tests.contracts.programs import running
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -19,9 +19,10 @@ from authz.policy import archive, delta
 from authz.policy.origin_control import ControlOrigin
 from authz.policy.origin_http import LONG_POLL, HttpOrigin
 from authz.policy.registry import Place
-from tests.contracts.programs import free_port, opa, running
+from tests.contracts.programs import opa, running
 from tests.control_planes import control_plane
 from tests.e2e.stack import eventually
+from tests.ports import free_port
 from tests.publisher import RELEASE, Publisher, public_pem
 
 if TYPE_CHECKING:

@@ -20,8 +20,9 @@ from authz.clock import SystemClock
 from authz.errors import BundleError, ConfigError, ProgramError
 from authz.policy.oci import ARCHIVE_TYPE, MANIFEST_TYPE, OciOrigin, publish_oci
 from authz.policy.trust import Candidate
-from tests.contracts.programs import free_port, opa, running
+from tests.contracts.programs import opa, running
 from tests.e2e.stack import eventually
+from tests.ports import free_port
 from tests.publisher import RELEASE, SECURITY, Publisher, public_pem
 from tests.web_servers import answering
 

@@ -23,13 +23,14 @@ from authz.control.http_server import HttpServer
 from authz.errors import ConfigError
 from authz.identity import jws
 from authz.identity.oauth.clients import ASSERTION_TYPE
-from tests.contracts.programs import free_port, opa, running
+from tests.contracts.programs import opa, running
 from tests.contracts.test_bundle_service import bundle, get, push, reason
 from tests.control import new_authority
 from tests.control import pem as certificate_pem
 from tests.control_planes import control_plane
 from tests.e2e.stack import eventually
 from tests.identity_fakes import ABSENT, Forge, document, signing_key
+from tests.ports import free_port
 from tests.publisher import RELEASE, Signer, pem, public_pem
 
 if TYPE_CHECKING:

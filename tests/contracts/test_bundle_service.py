@@ -21,9 +21,10 @@ from authz.control.config import Publishing
 from authz.errors import ProgramError
 from authz.policy.origin_http import LONG_POLL
 from authz.policy.registry import PIECE_BYTES
-from tests.contracts.programs import free_port, opa, running
+from tests.contracts.programs import opa, running
 from tests.control_planes import control_plane
 from tests.e2e.stack import eventually
+from tests.ports import free_port
 from tests.publisher import RELEASE, STRANGER, Publisher, public_pem
 
 if TYPE_CHECKING:

@@ -17,8 +17,9 @@ from authz.policy.engine import PolicySource
 from authz.policy.opa_native import NativeEngine
 from authz.policy.opa_server import ServerEngine
 from authz.resources import shared
-from tests.contracts.programs import free_port, opa, running
+from tests.contracts.programs import opa, running
 from tests.fakes import Bench, FakeClaim, FakeFront
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -18,7 +18,8 @@ from authz.policy.engine import PolicySource
 from authz.policy.opa_native import NativeEngine
 from authz.policy.opa_server import ServerEngine
 from authz.reasons import POLICY_ERROR, POLICY_TIMEOUT, POLICY_UNAVAILABLE
-from tests.contracts.programs import free_port, opa_server
+from tests.contracts.programs import opa_server
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -21,8 +21,9 @@ from authz.policy.signing import Signer as SigningKey
 from authz.policy.signing import sign_archive
 from authz.policy.statements import tokens
 from authz.policy.trust import SIGNATURES, Candidate
-from tests.contracts.programs import free_port, opa, running
+from tests.contracts.programs import opa, running
 from tests.e2e.stack import eventually
+from tests.ports import free_port
 from tests.publisher import RELEASE, STRANGER, Publisher, pem, public_pem, taken, trust
 
 if TYPE_CHECKING:

@@ -22,8 +22,8 @@ from authz.identity.development_issuer import open_issuer
 from authz.model import Protocol
 from authz.proxy.configuration import Plan, for_envoy, for_service, upstream
 from authz.proxy.programs import Program, answers, envoy_command, find_envoy, service_command
-from authz.proxy.stack import free_address
 from authz.resources import shared
+from tests.ports import free_address
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

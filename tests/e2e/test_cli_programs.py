@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.contracts.programs import free_port, running
+from tests.contracts.programs import running
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

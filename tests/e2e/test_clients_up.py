@@ -8,7 +8,6 @@ import ipaddress
 import json
 import os
 import signal
-import socket
 import ssl
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.e2e.clients.agents import records
 from tests.e2e.stack import PATIENCE_S, POLICY, ToolServer, eventually, is_gone, respond_json, up
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,12 +60,6 @@ def is_allowed(answer: httpx.Response) -> bool:
 def calls(running: Up) -> list[dict[str, Any]]:
     """Records of what was asked, without those of the answers."""
     return [record for record in records(running) if record["phase"] == "call"]
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def test_the_ready_line_is_the_contract_s(running: Up) -> None:

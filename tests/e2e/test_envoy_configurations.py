@@ -16,9 +16,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from authz.model import Protocol
 from authz.proxy.programs import find_envoy
-from authz.proxy.stack import free_address
 from authz.resources import shared
 from tests.e2e.stack import ToolServer, raw, respond_json, service
+from tests.ports import free_address
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -17,6 +17,7 @@ from mcp import Client, MCPError
 from mcp.client.streamable_http import streamable_http_client
 
 from tests.e2e.stack import PATIENCE_S, POLICY, ToolServer, eventually, is_gone, respond_json, up
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,8 +42,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def office(tmp_path_factory: pytest.TempPathFactory, seen: Path) -> Iterator[Up]:
     """The demonstration's MCP server behind `authz up` with the starter policy."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "authz.demo.server", "--port", str(port), "--seen", str(seen)]
     server = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     try:

@@ -14,9 +14,9 @@ import yaml
 
 from authz.clock import SystemClock
 from authz.identity.development_issuer import AUDIENCE, ISSUER, open_issuer
-from authz.proxy.stack import free_address
 from tests.e2e.site import PATIENCE_S, SERVED, Program, Sidecar
 from tests.e2e.stack import TESTS, eventually
+from tests.ports import free_address
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from authz.proxy.stack import free_address
 from authz.revocation import redis_streams
 from tests.e2e.faulty_link import Fault
 from tests.e2e.site import FRESH_S, PATIENCE_S, SERVED, Witness, witnessing
 from tests.e2e.stack import eventually
 from tests.folders import folder
+from tests.ports import free_address
 from tests.redis_servers import RedisServer
 from tests.replication import STRANGER, SignedLedger
 

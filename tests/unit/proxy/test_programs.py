@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -21,7 +20,8 @@ from authz.proxy.programs import (
     line_of,
     refuse_untested,
 )
-from authz.proxy.stack import free_address, free_port, socket_folder, sole_use
+from authz.proxy.stack import socket_folder, sole_use
+from tests.ports import free_address
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -134,22 +134,6 @@ def test_b3_only_a_tested_line_of_envoy_is_started(tmp_path: Path, said: str, li
 def test_nobody_there_is_no_answer(tmp_path: Path) -> None:
     assert answers("/ready", free_address()) is None
     assert answers("/ready", tmp_path / "none.sock") is None
-
-
-def test_a_busy_address_is_refused_with_a_remedy() -> None:
-    with (
-        socket.create_server(("127.0.0.1", 0)) as busy,
-        pytest.raises(ConfigError, match="cannot listen") as raised,
-    ):
-        free_port("127.0.0.1", busy.getsockname()[1])
-    assert "--listen" in raised.value.remedy
-    assert free_port("127.0.0.1", 0) > 0
-
-
-@pytest.mark.parametrize("host", ["192.0.2.1", "not an address"])
-def test_an_address_of_another_machine_is_refused(host: str) -> None:
-    with pytest.raises(ConfigError, match="cannot listen"):
-        free_port(host, 0)
 
 
 def test_a_long_state_folder_gets_its_sockets_elsewhere(tmp_path: Path) -> None:
