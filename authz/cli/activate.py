@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -18,11 +17,10 @@ from authz.cli.control_client import ControlOption, connect
 from authz.cli.duration import span
 from authz.cli.files import read
 from authz.cli.output import Output, OutputOption, document, line
-from authz.cli.policy_diff import Lines, opened, record_files, side
+from authz.cli.policy_diff import THREADS, Lines, opened, record_files, replaying, side
 from authz.cli.rollout_messages import described, present, revision, scope
 from authz.cli.state import StateOption
 from authz.errors import ConfigError
-from authz.native import Library
 from authz.policy.activation import golden_of
 from authz.policy.golden import check_golden, golden_inputs
 from authz.policy.revisions import ARCHIVE
@@ -131,7 +129,7 @@ def _shown(paths: tuple[Path, Path], files: list[Path], contract: Literal["agent
     Raises:
         BundleError: BUNDLE_GOLDEN, it does not deny one of their inputs; or a policy does not load.
     """
-    library, shown, passed = Library.load(), Shown(), Passed()
+    library, shown, passed = replaying(), Shown(), Passed()
     with ExitStack() as stack:
         first, second = (
             side(stack.enter_context(opened(library, path, contract)), contract, entrypoint) for path in paths
@@ -139,7 +137,7 @@ def _shown(paths: tuple[Path, Path], files: list[Path], contract: Literal["agent
         for path in paths:
             shown.message.golden += _held(path, second)
         lines = Lines(files)
-        for one in replay(first, second, lines, passed, threads=os.cpu_count() or 1):
+        for one in replay(first, second, lines, passed, threads=THREADS):
             shown.add(one)
         lines.end()
     return shown

@@ -21,7 +21,7 @@ from authz.errors import ConfigError
 from authz.native import Library
 from authz.policy.contracts import INTERPRET
 from authz.policy.opa_native import NativeEngine
-from authz.wiring import policy_source
+from authz.wiring import GARBAGE_PERCENT, policy_source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 MOST_ROWS: Final = 20
 NEWS_S: Final = 2.0
+THREADS: Final = os.cpu_count() or 1
 
 
 class FailOn(StrEnum):
@@ -67,12 +68,12 @@ def diff(
     Records are masked. Where a rule reads what was masked, nobody can tell: such calls count as undecidable.
     """
     files = record_files(records)
-    library = Library.load()
+    library = replaying()
     found, passed = Disagreement(examples_each=examples), Passed()
     with opened(library, before, contract) as first, opened(library, after, contract) as second:
         sides = (side(first, contract, entrypoint), side(second, contract, entrypoint))
         lines = Lines(files)
-        for one in replay(*sides, lines, passed, threads=os.cpu_count() or 1):
+        for one in replay(*sides, lines, passed, threads=THREADS):
             found.add(one)
         lines.end()
     report = {
@@ -106,6 +107,13 @@ def record_files(records: Sequence[Path]) -> list[Path]:
     if not found:
         raise ConfigError("there are no records", remedy="records are files that end in .jsonl")
     return found
+
+
+def replaying() -> Library:
+    """The engine, for as many threads as ask it all the time and a process that ends when they do."""
+    library = Library.load()
+    library.configure(program_threads=THREADS, gc_percent=GARBAGE_PERCENT)
+    return library
 
 
 def opened(library: Library, path: Path, contract: Literal["agent", "envoy"]) -> NativePolicy:
