@@ -323,8 +323,8 @@ class Policy(Group):
     http_headers: tuple[str, ...] = ("user-agent",)
     """Request headers that policies see; never `authorization` or `cookie`."""
     bundle_bytes: Annotated[int, Field(ge=64 * KIB, le=256 * 1024 * KIB)] = 32 * 1024 * KIB
-    """Most bytes of a policy, packed and unpacked. Data takes up to forty times as much memory, and as much again while
-    the one before stays warm."""
+    """Most bytes of a policy, packed and unpacked. Data takes up to twice as much memory, forty times where rules read
+    it whole, and as much again while the one before stays warm."""
     watch_s: Annotated[float, Field(ge=0, le=3600)] = 1.0
     """How often changed files are looked for; 0 never."""
     state: Path | None = None

@@ -3,6 +3,7 @@ package engine
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"io/fs"
 	"maps"
 	"path"
@@ -15,12 +16,14 @@ import (
 	"github.com/open-policy-agent/opa/v1/bundle"
 	"github.com/open-policy-agent/opa/v1/loader"
 	"github.com/open-policy-agent/opa/v1/loader/filter"
+	"github.com/open-policy-agent/opa/v1/util"
 )
 
 // source is a parsed policy, not compiled yet.
 type source struct {
 	modules   map[string]*ast.Module
-	documents map[string]any
+	data      *packer
+	document  uint32
 	manifests []bundle.Manifest
 
 	capabilities *ast.Capabilities
@@ -30,7 +33,7 @@ type source struct {
 // load parses a snapshot the way OPA does: a directory with a manifest and an archive as a bundle, anything else as
 // `opa run PATH` would.
 func (s *snapshot) load(capabilities *ast.Capabilities, skip filter.LoaderFilter) (*source, error) {
-	loaded := &source{modules: map[string]*ast.Module{}, documents: map[string]any{}, capabilities: capabilities}
+	loaded := &source{modules: map[string]*ast.Module{}, data: newPacker(), document: nodeEmpty, capabilities: capabilities}
 	loaded.skip = func(file string, status fs.FileInfo, depth int) bool {
 		return isAuthored(file) || skip != nil && skip(file, status, depth)
 	}
@@ -52,7 +55,7 @@ func (s *snapshot) load(capabilities *ast.Capabilities, skip filter.LoaderFilter
 
 func (l *source) addBundle(s *snapshot, root string) error {
 	files := s.files
-	read, err := bundle.NewCustomReader(bundle.NewFSLoaderWithRoot(files, root).WithFilter(l.skip)).
+	read, err := bundle.NewCustomReader(bundle.NewFSLoaderWithRoot(files, root).WithFilter(l.skipData)).
 		WithCapabilities(l.capabilities).
 		WithProcessAnnotations(true).
 		// Signatures are judged before bytes reach the engine, with keys it does not have.
@@ -63,11 +66,64 @@ func (l *source) addBundle(s *snapshot, root string) error {
 	if err != nil {
 		return cmp.Or(l.syntax(files, root), err)
 	}
+	if read.Type() == bundle.DeltaBundleType {
+		return errors.New("the bundle is a delta of OPA's, and no policy")
+	}
 	for _, module := range read.Modules {
 		l.modules[module.Path] = module.Parsed
 	}
 	l.manifests = append(l.manifests, read.Manifest)
-	return l.addDocuments(read.Data)
+	return l.addData(s, root, *read.Manifest.Roots)
+}
+
+// skipData leaves data to addData: OPA's reader would make values of all of it first.
+func (l *source) skipData(file string, status fs.FileInfo, depth int) bool {
+	return !status.IsDir() && isData(file) || l.skip(file, status, depth)
+}
+
+func isData(file string) bool { return path.Base(file) == "data.json" || bundle.IsYAMLDataFile(file) }
+
+// addData does with a bundle's data what OPA's reader does: each file is the value at its folder's path, no two give one
+// value, and none gives what the manifest's roots do not permit.
+func (l *source) addData(s *snapshot, root string, roots []string) error {
+	own := nodeEmpty
+	for _, file := range slices.Sorted(maps.Keys(s.files)) {
+		inside, isInside := strings.CutPrefix(file, root+"/")
+		if !isInside || !isData(file) || l.skips(s.files, file) {
+			continue
+		}
+		value, err := l.read(inside, s.files[file].Data)
+		if err == nil {
+			own, err = l.data.merge(own, value)
+		}
+		if err != nil {
+			return fmt.Errorf("bundle load failed on %s: %w", inside, err)
+		}
+	}
+	if stray, is := l.data.strays(roots, "", own); is {
+		return fmt.Errorf("manifest roots %v do not permit data at path '/%s'", roots, stray)
+	}
+	return l.addDocument(own)
+}
+
+// read packs a data file, under the path of its folder.
+func (l *source) read(file string, content []byte) (value uint32, err error) {
+	if path.Ext(file) == ".json" {
+		value, err = l.data.parse(content)
+	} else {
+		var document any
+		if err = util.Unmarshal(content, &document); err == nil {
+			value, err = l.data.add(document)
+		}
+	}
+	if err != nil {
+		return 0, err
+	}
+	var folders []string
+	if folder := strings.TrimLeft(path.Dir(file), "/."); folder != "" {
+		folders = strings.Split(folder, "/")
+	}
+	return l.data.at(folders, value)
 }
 
 // syntax finds what is wrong in all modules under a root; OPA's bundle reader stops at the first.
@@ -107,37 +163,17 @@ func (l *source) addPlain(files fs.FS, roots []string) error {
 	for file, module := range read.ParsedModules() {
 		l.modules[file] = module
 	}
-	return l.addDocuments(read.Documents)
+	document, err := l.data.add(read.Documents)
+	if err != nil {
+		return err
+	}
+	return l.addDocument(document)
 }
 
-func (l *source) addDocuments(documents map[string]any) error {
-	merged, ok := merge(l.documents, documents)
-	if !ok {
-		message := "two sources give different values for the same data path"
-		return &Error{Code: "load", Message: message, Problems: []Problem{{Code: "load_error", Message: message}}}
-	}
-	l.documents = merged
-	return nil
-}
-
-// merge joins two trees; it refuses where both hold a value, because which one counts would be an accident.
-func merge(into, from map[string]any) (map[string]any, bool) {
-	for key, value := range from {
-		existing, taken := into[key]
-		if !taken {
-			into[key] = value
-			continue
-		}
-		left, leftIsTree := existing.(map[string]any)
-		right, rightIsTree := value.(map[string]any)
-		if !leftIsTree || !rightIsTree {
-			return nil, false
-		}
-		if _, ok := merge(left, right); !ok {
-			return nil, false
-		}
-	}
-	return into, true
+func (l *source) addDocument(document uint32) error {
+	merged, err := l.data.merge(l.document, document)
+	l.document = merged
+	return err
 }
 
 // isAuthored is skipped everywhere: decision tables in tests/ and the sources of a compiled policy in policies/ are YAML,

@@ -6,16 +6,15 @@ import (
 )
 
 const (
-	// largeBytes of policy files are compiled into a heap that must not grow to several times itself.
+	// largeBytes of policy files may come to a heap that must not grow to several times itself.
 	largeBytes = 4 << 20
-	// largePercent is how far such a heap may grow between two collections: so far that a revision beside two others can
-	// be compiled without one, since each costs as much as compiling.
+	// largePercent is how far such a heap may grow between two collections.
 	largePercent = 150
 )
 
 // pace decides when memory is collected: as seldom as was asked for while policies are small, because collecting costs
-// what lives and not what died; sooner where they hold data by the megabyte; and at once when such a policy has gone, so
-// that two revisions are held and never ten.
+// what lives and not what died; sooner where they hold data by the megabyte, of which rules may read much as a whole; and
+// at once when such a policy has gone, so that two revisions are held and never ten.
 type pace struct {
 	percent int
 	bytes   int64

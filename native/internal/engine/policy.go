@@ -12,7 +12,6 @@ import (
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/storage"
-	"github.com/open-policy-agent/opa/v1/storage/inmem"
 	"github.com/open-policy-agent/opa/v1/topdown/cache"
 )
 
@@ -37,7 +36,7 @@ type Policy struct {
 	contract Contract
 	bytes    int64
 	compiler *ast.Compiler
-	store    storage.Store
+	store    *packed
 	seen     *view
 	values   cache.InterQueryValueCache
 
@@ -58,11 +57,9 @@ func (s *snapshot) compile(key identity) (*Policy, error) {
 		identity: key,
 		contract: key.contract,
 		bytes:    s.total,
-		store: inmem.NewFromObjectWithOpts(
-			loaded.documents, inmem.OptRoundTripOnWrite(false), inmem.OptReturnASTValuesOnRead(true),
-		),
-		values:  newValues(),
-		queries: map[string]*Query{},
+		store:    loaded.data.packed(loaded.document),
+		values:   newValues(),
+		queries:  map[string]*Query{},
 	}
 	policy.describe(loaded)
 	return policy, policy.compile(loaded.modules)
@@ -112,6 +109,7 @@ func (p *Policy) compile(modules map[string]*ast.Module) error {
 	if p.compiler.Compile(modules); p.compiler.Failed() {
 		return p.compiler.Errors
 	}
+	p.store.warm(p.compiler.Modules)
 	p.Warnings = undecidableCalls(p.compiler.Modules)
 	p.References = references(p.compiler.Modules)
 	p.seen = newView(p.References)

@@ -24,9 +24,10 @@ import (
 )
 
 // Bounds on what a policy may weigh, checked before anything is parsed. An archive is judged by what it unpacks to.
-// Loaded data takes up to forty times its bytes of memory, and modules two hundred times: the sums, not the files, are
-// what keeps a candidate from killing the process that serves with the one before (F14). An operator may set the bound
-// on all files, which is also that on one; defaultBytes is what a sidecar of two gigabytes survives twice.
+// Data takes up to twice its bytes of memory, forty times where rules read it whole, and modules two hundred times: the
+// sums, not the files, are what keeps a candidate from killing the process that serves with the one before (F14). An
+// operator may set the bound on all files, which is also that on one; defaultBytes is what a sidecar of two gigabytes
+// survives twice.
 const (
 	maxFiles     = 4096
 	defaultBytes = 32 << 20
@@ -143,8 +144,8 @@ func (s *snapshot) addEntry(header *tar.Header, content io.Reader) error {
 	if header.Size > s.most {
 		return tooLarge("%s is over %d bytes", header.Name, s.most)
 	}
-	body, err := io.ReadAll(content)
-	if err != nil {
+	body := make([]byte, header.Size)
+	if _, err := io.ReadFull(content, body); err != nil {
 		return fmt.Errorf("the archive cannot be read: %w", err)
 	}
 	// Cleaned against a root of its own, `../` cannot climb out of it.

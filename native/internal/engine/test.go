@@ -13,7 +13,6 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/cover"
 	"github.com/open-policy-agent/opa/v1/storage"
-	"github.com/open-policy-agent/opa/v1/storage/inmem"
 	"github.com/open-policy-agent/opa/v1/tester"
 	"github.com/open-policy-agent/opa/v1/topdown"
 )
@@ -154,7 +153,7 @@ func failure(each *tester.Result) string {
 // run runs tests in the order of their sources.
 func (l *source) run(configure func(*tester.Runner) *tester.Runner) ([]*tester.Result, error) {
 	ctx := context.Background()
-	store := inmem.NewFromObject(l.documents)
+	store := l.data.packed(l.document)
 	transaction, err := store.NewTransaction(ctx, storage.TransactionParams{Write: true})
 	if err != nil {
 		return nil, err
