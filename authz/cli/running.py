@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 import secrets
 import signal
-import threading
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from authz.audit.masking import KEY_BYTES, Masker
 from authz.cli.output import Output
+from authz.cli.stopping import Stopping
 from authz.telemetry import logs
 
 if TYPE_CHECKING:
@@ -42,9 +42,7 @@ def run(compose: Callable[[], P], say_ready: Callable[[P], None], *, log_level: 
     """Serve until a signal, then drain. A second signal ends at once."""
     # Logs have a key of their own: a mark in them need not match one in the records.
     logs.configure(log_level, Masker(key=secrets.token_bytes(KEY_BYTES)).text)
-    stopping = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: _exit_at_once() if stopping.is_set() else stopping.set())
+    stopping = Stopping(signal.SIGTERM, signal.SIGINT, again=_exit_at_once)
     program = compose()
     program.start()
     say_ready(program)

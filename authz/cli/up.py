@@ -7,7 +7,6 @@ import ipaddress
 import json
 import logging
 import signal
-import threading
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,6 +18,7 @@ from authz._gen.authz.control.v1 import sidecars_pb2 as pb
 from authz.cli.control_client import connect
 from authz.cli.output import Output, OutputOption
 from authz.cli.state import StateOption, state_folder
+from authz.cli.stopping import Stopping
 from authz.config import KIB
 from authz.errors import ConfigError
 from authz.held_port import HeldPort
@@ -63,9 +63,7 @@ def up(
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Run until Ctrl-C. The one line on stdout says where everything is."""
-    stopping = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):  # a closed terminal must not leave Envoy behind
-        signal.signal(number, lambda *_: stopping.set())
+    stopping = Stopping(signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # a closed terminal must not leave Envoy behind
     host, port = _address(listen, anywhere=insecure_plaintext)
     target = upstream(url)
     program = find_envoy(envoy)
@@ -99,7 +97,7 @@ def up(
         plans = [plan, *map(partial(_further, plan), range(2, sidecars + 1), ports[1:], diagnostics[1:])]
         with Stack(plans, ControlPlan.of(folder, sockets), program, lambda: _invitation(folder)) as stack:
             _say(stack.ready(), output)
-            stack.watch(stopping)
+            stack.watch(stopping.wait)
 
 
 def _further(first: Plan, number: int, port: HeldPort, diagnostics: HeldPort) -> Plan:

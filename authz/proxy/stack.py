@@ -33,7 +33,6 @@ from authz.proxy.programs import POLL_S, Program, answers, control_command, envo
 from authz.resources import shared
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from types import TracebackType
 
@@ -154,13 +153,16 @@ class Stack:
         for path in (*sockets, self._control.valkey.socket):
             path.unlink(missing_ok=True)
 
-    def watch(self, stopping: threading.Event) -> None:
+    def watch(self, asked_to_stop: Callable[[float], bool]) -> None:
         """Start what dies again, until told to stop.
+
+        Args:
+            asked_to_stop: waits for that so many seconds, and says whether it has come.
 
         Raises:
             ProgramError: a program keeps dying, or does not become ready again.
         """
-        while not stopping.wait(WATCH_S):
+        while not asked_to_stop(WATCH_S):
             for program in self._programs:
                 if program.is_alive():
                     program.has_come_up()
