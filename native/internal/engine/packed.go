@@ -73,9 +73,15 @@ func (n *nodes) scalar(node uint32) string {
 	return n.text[start : start+n.length(node)]
 }
 
-// members are the places of an object's keys and values, in turn.
-func (n *nodes) members(object uint32) []uint32 {
-	return n.words[object+1 : object+1+2*n.length(object)]
+// inner are the places of an array's elements, or of an object's keys and values in turn; a scalar has none.
+func (n *nodes) inner(node uint32) []uint32 {
+	switch n.kind(node) {
+	case kindArray:
+		return n.words[node+1 : node+1+n.length(node)]
+	case kindObject:
+		return n.words[node+1 : node+1+2*n.length(node)]
+	}
+	return nil
 }
 
 // find follows a path as OPA's store does: names in objects, whole numbers in arrays.
@@ -119,7 +125,7 @@ func (p *packed) element(array uint32, name string) (uint32, bool) {
 	if !isIndex || index < 0 || index >= int(p.length(array)) {
 		return 0, false
 	}
-	return p.words[array+1+uint32(index)], true
+	return p.inner(array)[index], true
 }
 
 // value is a node as Rego's.
@@ -158,18 +164,18 @@ func (d *document) built(p *packed) ast.Value {
 }
 
 func (p *packed) build(node uint32) ast.Value {
-	length := p.length(node)
-	term := func(place uint32) *ast.Term { return ast.NewTerm(p.value(p.words[place])) }
+	inner := p.inner(node)
+	term := func(i int) *ast.Term { return ast.NewTerm(p.value(inner[i])) }
 	if p.kind(node) == kindArray {
-		elements := make([]*ast.Term, length)
-		for i := range length {
-			elements[i] = term(node + 1 + i)
+		elements := make([]*ast.Term, len(inner))
+		for i := range elements {
+			elements[i] = term(i)
 		}
 		return ast.NewArray(elements...)
 	}
-	members := make([][2]*ast.Term, length)
-	for i := range length {
-		members[i] = [2]*ast.Term{term(node + 1 + 2*i), term(node + 2 + 2*i)}
+	members := make([][2]*ast.Term, len(inner)/2)
+	for i := range members {
+		members[i] = [2]*ast.Term{term(2 * i), term(2*i + 1)}
 	}
 	return ast.NewObject(members...)
 }
@@ -180,14 +186,7 @@ func (p *packed) isLarge(node uint32) bool { return p.count(node, 0) >= largeNod
 // count adds the values that a node has to those before, up to largeNodes.
 func (p *packed) count(node uint32, before int) int {
 	before++
-	var inner []uint32
-	switch p.kind(node) {
-	case kindArray:
-		inner = p.words[node+1 : node+1+p.length(node)]
-	case kindObject:
-		inner = p.members(node)
-	}
-	for _, each := range inner {
+	for _, each := range p.inner(node) {
 		if before >= largeNodes {
 			break
 		}

@@ -76,7 +76,7 @@ func (p *packer) merge(left, right uint32) (uint32, error) {
 	if n.length(left) == 0 {
 		return right, nil
 	}
-	members := slices.Concat(n.members(left), n.members(right))
+	members := slices.Concat(n.inner(left), n.inner(right))
 	p.sort(members)
 	var kept []uint32
 	for pair := range slices.Chunk(members, 2) {
@@ -249,8 +249,8 @@ func (p *packer) writeObject(members []uint32) (uint32, error) {
 }
 
 func (p *packer) name(key uint32) string {
-	start := p.words[key+1]
-	return p.text.String()[start : start+p.words[key]&maxLength]
+	n := p.nodes()
+	return n.scalar(key)
 }
 
 // sort brings members into the order of their names; those of equal names stay as they stood.
@@ -287,13 +287,10 @@ func (p *packer) strays(roots []string, path string, node uint32) (string, bool)
 	}
 	n := p.nodes()
 	isAbove := func(root string) bool { return bundle.RootPathsContain(strings.Split(at, "/"), root) }
-	if n.kind(node) != kindObject {
+	if n.kind(node) != kindObject || !slices.ContainsFunc(roots, isAbove) {
 		return at, true
 	}
-	if !slices.ContainsFunc(roots, isAbove) {
-		return at, true
-	}
-	for pair := range slices.Chunk(n.members(node), 2) {
+	for pair := range slices.Chunk(n.inner(node), 2) {
 		if stray, is := p.strays(roots, path+"/"+n.scalar(pair[0]), pair[1]); is {
 			return stray, true
 		}
